@@ -1,0 +1,39 @@
+"""modelworks: one tool for the whole life of a model.
+
+    import modelworks
+    run = modelworks.train("reviews.csv", target="stars")
+    run.predict("new.csv")
+
+The public names are listed below and loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "train": "modelworks.stages.train",
+    "evaluate": "modelworks.stages.evaluate",
+    "predict": "modelworks.stages.predict",
+    "audit": "modelworks.stages.audit",
+    "load": "modelworks.api",
+    "open": "modelworks.api",
+    "Run": "modelworks.api",
+    "Recipe": "modelworks.engine.recipe",
+    "Dataset": "modelworks.core.dataset",
+    "UserError": "modelworks.core.errors",
+}
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'modelworks' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,100 @@
+"""Task: what is learned: the head, the loss as (sum, count), the metrics, the prediction.
+
+The network is `model → features → head → output`. A kind is one file in `tasks/` with one public class
+deriving from Task. Adversarial tasks declare several players; the loop stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from modelworks.core.field import Field, Layout
+from modelworks.core.model import Features
+from modelworks.core.settings import Kinded
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+Batch = Mapping[str, "Tensor"]
+"""Prepared tensors by field name, plus NAME.length for ragged ones, plus `row` (int64 row numbers).
+When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,) float, the share of the row itself."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """Which loss updates which parameters. The usual task has one."""
+
+    name: str
+    parameters: Sequence[tuple[str, Tensor]]
+    """Named, as in `network.named_parameters()`."""
+    loss: Callable[[Batch], tuple[Tensor, Tensor | int]]
+    """Batch → (sum of the loss over what is counted, count)."""
+
+
+class Meter(Protocol):
+    """Streaming metrics in bounded memory."""
+
+    def update(self, answer: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> None:
+        """Add one batch: `Task.predict`'s arrays and the batch's target arrays, with `row` numbers."""
+        ...
+
+    def result(self) -> dict[str, dict[str, float]]:
+        """Metric → {"value": …, "low": …, "high": …} (95 % bootstrap interval)."""
+        ...
+
+
+class Task(Kinded):
+    """Contract of what is learned."""
+
+    folder: ClassVar[str] = "tasks"
+    features: ClassVar[Features] = "row"
+    """What the task needs of the model."""
+    target: str = ""
+    """The field that is learned; every other field is an input."""
+    primary: ClassVar[str] = ""
+    """The metric that chooses the weights, unless the recipe says another."""
+    minimise: ClassVar[bool] = False
+    """Whether less of the primary metric is better."""
+
+    @classmethod
+    def recognise(cls, target: Layout | None) -> float:
+        """How sure this kind is, 0 to 1, that such a target (None: no target) is its own."""
+        return 0.0
+
+    def head(self, width: int, members: int, fields: Mapping[str, Field]) -> nn.Module:
+        """features (B, [K,] width) → output."""
+        raise NotImplementedError
+
+    def loss(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        """(sum, count) of the loss. The loop divides by the global count, so that accumulation, packing and
+        data parallelism give the same numbers."""
+        raise NotImplementedError
+
+    def players(self, network: nn.Module) -> tuple[Player, ...]:
+        """One player that updates everything, unless the task says otherwise. `network(batch)` gives the output."""
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        return (Player("model", named, lambda batch: self.loss(network(batch), batch)),)
+
+    def predict(self, output: Any) -> dict[str, Tensor]:
+        """Output → what is predicted, in stored units: `prediction` (B, …) and, when there are, `probability` (B, C)."""
+        raise NotImplementedError
+
+    def answer(self, predicted: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> dict[str, list[Any]]:
+        """Predicted arrays → columns for people: `prediction` decoded by the target's field, `probability_CLASS` …"""
+        raise NotImplementedError
+
+    def meter(self, fields: Mapping[str, Field], bootstrap: int = 200, seed: int = 0) -> Meter:
+        """A fresh meter; `bootstrap` replicates give the intervals (0: none)."""
+        raise NotImplementedError
+
+    def baseline(self, fields: Mapping[str, Field], target: np.ndarray) -> dict[str, np.ndarray]:
+        """The trivial predictor, learned from the training split's stored target (a sample of it when large):
+        the arrays that `predict` would give for ONE row (leading axis 1); the evaluator repeats them."""
+        raise NotImplementedError
+
+    def samples(self, network: nn.Module, count: int, fields: Mapping[str, Field]) -> dict[str, np.ndarray] | None:
+        """Generative tasks: `count` generated values by field name, in stored units, for picture grids."""
+        return None
