@@ -9,7 +9,7 @@ A kind is one file in `models/` with one public class deriving from Model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
@@ -34,6 +34,10 @@ class Model(Kinded):
     def recognise(cls, inputs: Mapping[str, str], rows: int) -> float:
         """How good a default it is, 0 to 1, for inputs of these forms (name → form) and this many rows."""
         return 0.0
+
+    def regime(self, rows: int) -> dict[str, Any]:
+        """`train:` settings that suit this architecture for so many training rows, where the recipe says nothing."""
+        return {}
 
     def build(self, inputs: Mapping[str, Layout], features: Features = "row") -> nn.Module:
         """The architecture for these inputs, initialised from torch's current random state.

@@ -1,0 +1,113 @@
+"""Store: encoded columns in memory-mapped files, gathered in batches.
+
+    store = Store.open(folder, "train")
+    batch = store.gather(positions)          # {"age": (B, 1) float32, "text": (B, T) int32, "text.length": (B,), "row": (B,)}
+
+One split is one folder: FIELD.bin (values end to end), FIELD.lengths (ragged fields), row.bin (row numbers of the
+dataset). `engine/prepare.py` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESIDENT = 128 << 20
+"""Bytes gathered from a large store before its mapped pages are given back to the system."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One stored field."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    """Of one row, or of one step for a ragged field."""
+    ragged: bool
+
+
+class Store:
+    """The encoded rows of one split."""
+
+    def __init__(self, folder: Path, columns: dict[str, Column], rows: int) -> None:
+        self.folder, self.columns, self.rows = folder, columns, rows
+        self._values: dict[str, Tensor] = {}
+        self._starts: dict[str, Tensor] = {}
+        self._maps: list[mmap.mmap] = []
+        self._gathered = 0
+        for name, column in columns.items():
+            self._values[name] = self._map(name, column)
+            if column.ragged:
+                lengths = np.fromfile(folder / f"{name}.lengths", np.int32)
+                self._starts[name] = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+        self.bytes = sum(len(m) for m in self._maps)
+
+    @classmethod
+    def open(cls, folder: Path, split: str) -> Store:
+        """The store of a split that `prepare` has written."""
+        meta = json.loads((folder / "store.json").read_text())
+        columns = {name: Column(c["dtype"], tuple(c["shape"]), c["ragged"]) for name, c in meta["columns"].items()}
+        return cls(folder / split, columns, meta["rows"].get(split, 0))
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def _map(self, name: str, column: Column) -> Tensor:
+        path = self.folder / f"{name}.bin"
+        kind = np.dtype(column.dtype)
+        if not self.rows or not path.stat().st_size:
+            return torch.from_numpy(np.empty((0, *column.shape), kind))
+        with path.open("rb") as file:
+            # A private writable mapping: torch wants writable memory; nothing is ever written to it.
+            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self._maps.append(mapped)
+        return torch.from_numpy(np.frombuffer(mapped, kind).reshape(-1, *column.shape))
+
+    def lengths(self, name: str, positions: np.ndarray) -> np.ndarray:
+        """True lengths of a ragged field's rows. int64."""
+        starts = self._starts[name].numpy()
+        return starts[positions + 1] - starts[positions]
+
+    def row_numbers(self, positions: np.ndarray) -> np.ndarray:
+        """The dataset's row numbers of these positions."""
+        return self._values["row"].numpy()[positions]
+
+    def gather(self, positions: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The stored values of these positions; ragged fields padded with 0 to the longest of the batch."""
+        index_B = torch.from_numpy(positions)
+        batch: dict[str, Tensor] = {}
+        for name in names or self.columns:
+            values = self._values[name]
+            if self.columns[name].ragged:
+                starts = self._starts[name]
+                first_B = starts[index_B]
+                length_B = starts[index_B + 1] - first_B
+                longest = int(length_B.max()) if len(length_B) else 0
+                steps_T = torch.arange(longest)
+                padding_BT = steps_T >= length_B[:, None]
+                picked = (first_B[:, None] + steps_T).clamp_(max=max(len(values) - 1, 0))
+                padded = values[picked] if longest else values.new_zeros(len(positions), 0, *self.columns[name].shape)
+                padded[padding_BT] = 0
+                batch[name], batch[f"{name}.length"] = padded, length_B
+            else:
+                batch[name] = values.index_select(0, index_B)
+        self._release(batch)
+        return batch
+
+    def _release(self, batch: dict[str, Tensor]) -> None:
+        """Mapped pages count as our memory: give them back, so that memory stays flat as rows grow."""
+        if self.bytes <= RESIDENT:
+            return
+        # A random row drags in its whole page, so short rows touch far more than they hold.
+        self._gathered += sum(max(t.nbytes, 4096 * len(t)) for t in batch.values())
+        if self._gathered > RESIDENT:
+            self._gathered = 0
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
