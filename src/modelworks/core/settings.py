@@ -126,9 +126,11 @@ def problems_of(error: ValidationError, kind: type[BaseModel]) -> list[Problem]:
     for fault in error.errors(include_url=False):
         where = ".".join(str(part) for part in fault["loc"] if not _is_union_tag(part))
         context = fault.get("ctx", {})
-        if "nested" in context and context["nested"]:
-            for inner in context["nested"]:
-                path = f"{where}.{inner.where}" if inner.where else where
+        # A nested settings class checks itself in its own __init__ and raises RecipeError with its own paths.
+        nested = context.get("nested") or getattr(context.get("error"), "problems", None)
+        if nested:
+            for inner in nested:
+                path = ".".join(part for part in (where, inner.where) if part)
                 problems.append(Problem(path, inner.message, inner.remedy))
         elif fault["type"] == "extra_forbidden":
             owner = _settings_at(kind, fault["loc"][:-1])
