@@ -1,0 +1,372 @@
+"""The training loop: a generator with one yield per optimizer step. Only it changes training state.
+
+    for event in loop(network, task, fields, rows, train, seed, validate=..., checkpoints=...):
+        track(event)
+
+Everything random in a step is a function of (seed, step, rank), and the order of rows of (seed, epoch, position):
+a checkpoint that holds weights, optimizer, the step and the samples consumed resumes bit for bit.
+Losses come as (sum, count) and gradients are divided by the global count, so accumulation, padding and data
+parallelism give the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelworks.core.errors import UserError
+from modelworks.core.field import Field
+from modelworks.core.task import Player, Task
+from modelworks.engine.checkpoint import Checkpoint, Checkpoints
+from modelworks.engine.guard import Watch
+from modelworks.engine.network import Network, prepare_batch
+from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors
+from modelworks.engine.order import batches
+from modelworks.engine.parallel import World
+from modelworks.engine.regime import Train
+from modelworks.engine.store import Store
+
+MICRO_BATCH = 4096
+"""Rows in memory at once where the recipe does not say."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened: a step, a validation, a checkpoint, a note, or the end."""
+
+    kind: Literal["step", "valid", "checkpoint", "note", "end"]
+    step: int
+    samples: int
+    epoch: float
+    seconds: float
+    """Training seconds, over all resumed parts."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass
+class State:
+    """All that changes while training, but for the tensors of network and optimizers."""
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    """Validations since the best one."""
+    skip: list[int] = field(default_factory=list)
+    """Steps that the guard passes over."""
+    guard: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+
+class Kept:
+    """A copy of the weights under a name: the best so far, or their moving average."""
+
+    def __init__(self, network: Network) -> None:
+        self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    def swap(self, network: Network) -> None:
+        """Exchange this copy with the network's weights."""
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                mine = self.tensors[name].clone()
+                self.tensors[name].copy_(tensor)
+                tensor.copy_(mine)
+
+    def follow(self, network: Network, decay: float) -> None:
+        """Move towards the network: kept = decay · kept + (1 − decay) · weights; integer buffers are copied."""
+        current = network.state_dict()
+        with torch.no_grad():
+            floating = [n for n, t in self.tensors.items() if t.is_floating_point()]
+            torch._foreach_lerp_([self.tensors[n] for n in floating], [current[n] for n in floating], 1 - decay)
+            for name, tensor in self.tensors.items():
+                if not tensor.is_floating_point():
+                    tensor.copy_(current[name])
+
+
+def loop(
+    network: Network,
+    task: Task,
+    fields: Mapping[str, Field],
+    rows: Store,
+    train: Train,
+    seed: int,
+    *,
+    validate: Callable[[Network], dict[str, float]] | None = None,
+    metric: tuple[str, bool] | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    world: World | None = None,
+) -> Iterator[Event]:
+    """Train `network` in place. When it ends, the network holds the chosen weights.
+
+    `metric`: (name, whether more is better) of the validation's result."""
+    world = world or World()
+    device = world.device
+    network.to(device)
+    channels_last = _channels_last(network, train)
+    if channels_last:
+        network.to(memory_format=torch.channels_last)
+    players = task.players(network)
+    optimizers = [train.optimizer.build(player.parameters) for player in players]
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    state, watch = State(), Watch(train.guard)
+    average = Kept(network) if train.ema else None
+    best: Kept | None = None
+    note = ""
+
+    def restore(loaded: Checkpoint) -> None:
+        nonlocal state, best
+        state = State(**loaded.state)
+        _load(network, {n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
+        if average is not None:
+            for name in average.tensors:
+                average.tensors[name].copy_(loaded.weights[f"average.{name}"])
+        if any(n.startswith("best.") for n in loaded.weights):
+            best = Kept(network)
+            for name in best.tensors:
+                best.tensors[name].copy_(loaded.weights[f"best.{name}"])
+        for player, optimizer in zip(players, optimizers, strict=True):
+            prefix = f"{player.name}/"
+            tensors = {n[len(prefix) :]: t for n, t in loaded.optimizer.items() if n.startswith(prefix)}
+            load_optimizer_tensors(optimizer, player.parameters, tensors, state.schedule["optimizers"][player.name])
+        watch.load(state.guard)
+
+    def snapshot() -> Checkpoint:
+        weights = {f"model.{n}": t for n, t in network.state_dict().items()}
+        weights |= {f"average.{n}": t for n, t in average.tensors.items()} if average else {}
+        weights |= {f"best.{n}": t for n, t in best.tensors.items()} if best else {}
+        tensors, scalars = {}, {}
+        for player, optimizer in zip(players, optimizers, strict=True):
+            named, scalars[player.name] = optimizer_tensors(optimizer, player.parameters)
+            tensors |= {f"{player.name}/{n}": t for n, t in named.items()}
+        state.guard = watch.state()
+        state.schedule["optimizers"] = scalars
+        return Checkpoint(state.step, weights, tensors, {k: v for k, v in vars(state).items() if k != "step"})
+
+    def save() -> None:
+        assert checkpoints is not None
+        if world.rank == 0:
+            checkpoints.save(snapshot())
+        world.wait()
+
+    if resume and checkpoints is not None:
+        loaded, complaints = checkpoints.load()
+        note = "; ".join(complaints)
+        if loaded is not None:
+            loaded.state.pop("step", None)
+            restore(Checkpoint(loaded.step, loaded.weights, loaded.optimizer, {"step": loaded.step, **loaded.state}))
+
+    size = len(rows) if train.batch_size == "full" else min(int(train.batch_size or 128), len(rows))
+    per_epoch = -(-len(rows) // size)
+    total = _total_steps(train, per_epoch)
+    every = train.validate_every or per_epoch
+    started, saved_at = time.perf_counter() - state.seconds, time.perf_counter()
+
+    def event(kind: Any, metrics: Mapping[str, float] | None = None, message: str = "") -> Event:
+        state.seconds = time.perf_counter() - started
+        return Event(kind, state.step, state.samples, state.samples / len(rows), state.seconds, metrics or {}, message)
+
+    if note:
+        yield event("note", message=note)
+    if resume and state.step:
+        yield event("note", message=f"resumed at step {state.step:,}")
+    stop = "" if state.step < total else "nothing left to do"
+    ragged = next((n for n, c in rows.columns.items() if c.ragged), None)
+    lengths = None if ragged is None else (lambda positions: rows.lengths(ragged, positions))
+
+    while not stop:  # again only after a rewind
+        rewound = False
+        for _, positions in batches(len(rows), size, seed, state.samples, lengths):
+            factor = train.schedule.factor(state.step, _horizon(train, total, state), state.schedule)
+            for optimizer, rates in zip(optimizers, base_rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+            network.train()
+            verdict = None
+            if state.step not in state.skip:
+                metrics, verdict = _step(network, players, optimizers, fields, rows, positions, train, seed, state, watch, world, channels_last)
+                metrics["lr"] = optimizers[0].param_groups[0]["lr"]
+            else:
+                metrics = {}
+            if verdict is not None and verdict.action != "ok":
+                named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (", …" if len(positions) > 8 else "")
+                message = f"step {state.step}: {verdict.reason}; rows {named}"
+                if verdict.action == "stop":
+                    raise UserError(message, "lower train.optimizer.lr, set train.clip, or train.guard.on: skip")
+                if verdict.action == "rewind":
+                    loaded = checkpoints.load()[0] if checkpoints else None
+                    skip = sorted({*state.skip, state.step})
+                    if loaded is None:
+                        raise UserError(f"{message}; there is no checkpoint to rewind to yet", "set train.checkpoint_steps, or train.guard.on: skip")
+                    restore(Checkpoint(loaded.step, loaded.weights, loaded.optimizer, {"step": loaded.step, **loaded.state}))
+                    state.skip = skip
+                    yield event("note", message=f"{message}: rewound to step {state.step}, will pass over it")
+                    rewound = True
+                    break
+                yield event("note", message=f"{message}: skipped")
+                metrics = {}
+            elif average is not None and metrics:
+                average.follow(network, min(train.ema or 0.0, (1 + state.step) / (10 + state.step)))
+            state.step += 1
+            state.samples += len(positions)
+            yield event("step", metrics)
+
+            if train.target_loss is not None and metrics and metrics["loss"] <= train.target_loss:
+                stop = f"training loss reached {train.target_loss:g}"
+            if state.step >= total:
+                stop = "all steps done"
+            if train.minutes is not None and event("step").seconds >= 60 * train.minutes:
+                stop = f"{train.minutes:g} minutes are over"
+            if validate is not None and (state.step % every == 0 or stop):
+                result = _validate(network, average, validate)
+                name, more = metric or ("loss", False)
+                value = result.get(name, float("nan"))
+                if _better(value, state.best, more):
+                    state.best, state.best_step, state.stale = value, state.step, 0
+                    if train.choose == "best":
+                        best = average and _copy(average, network) or Kept(network)
+                else:
+                    state.stale += 1
+                train.schedule.observe(value if not more else -value, state.schedule)
+                yield event("valid", result)
+                if train.target_metric is not None and value == value and (value >= train.target_metric if more else value <= train.target_metric):
+                    stop = stop or f"{name} reached {train.target_metric:g}"
+                if train.patience is not None and state.stale >= train.patience:
+                    stop = stop or f"no better {name} for {train.patience} validations"
+            now = time.perf_counter()
+            due = train.checkpoint_steps is not None and state.step % train.checkpoint_steps == 0
+            due = due or (0 < train.checkpoint_seconds <= world.agree(now - saved_at))
+            if checkpoints is not None and (due or stop):
+                event("checkpoint")  # brings the seconds up to date
+                save()
+                saved_at = time.perf_counter()
+                yield event("checkpoint")
+            if stop:
+                break
+        if not rewound:
+            break
+    if best is not None and train.choose == "best":
+        best.swap(network)
+    elif average is not None:
+        average.swap(network)
+    yield event("end", {} if state.best is None else {"best": state.best, "best_step": state.best_step}, stop)
+
+
+def _step(
+    network: Network, players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], fields: Mapping[str, Field],
+    rows: Store, positions: np.ndarray, train: Train, seed: int, state: State, watch: Watch, world: World, channels_last: bool,
+) -> tuple[dict[str, float], Any]:
+    """One optimizer step of every player: gather, augment, forward, backward, guard, update."""
+    world.seed(seed, state.step)
+    mine = world.share(positions)
+    micro = train.micro_batch or MICRO_BATCH
+    pieces = [mine[start : start + micro] for start in range(0, len(mine), micro)]
+    metrics: dict[str, float] = {}
+    verdict = None
+    held = None
+    for player, optimizer in zip(players, optimizers, strict=True):
+        optimizer.zero_grad(set_to_none=True)
+        total, count = 0.0, 0
+        for piece in pieces:
+            if held is None or len(pieces) > 1:  # players of one step see the same rows
+                held = prepare_batch(rows.gather(piece), fields, world.device, world.generator, channels_last)
+            loss, counted = player.loss(held)
+            # One piece on one process: divide before the backward pass, which costs nothing.
+            alone = len(pieces) == 1 and world.size == 1
+            (loss / counted if alone else loss).backward(inputs=[p for _, p in player.parameters] if len(players) > 1 else None)
+            total += float(loss.detach())
+            count += int(counted)
+        total, count = world.sum(total, count)
+        if len(pieces) > 1 or world.size > 1:
+            world.sum_gradients(player.parameters)
+            for _, parameter in player.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(max(count, 1))
+        mean = total / max(count, 1)
+        if train.l1 or train.l2:
+            mean += _penalise(player, train)
+        norm = None
+        if train.clip:
+            norm = float(torch.nn.utils.clip_grad_norm_([p for _, p in player.parameters], train.clip))
+        verdict = watch.check(mean, norm, player.name)
+        if verdict.action != "ok":
+            return metrics, verdict
+        optimizer.step()
+        metrics["loss" if len(players) == 1 else f"loss_{player.name}"] = mean
+        if norm is not None:
+            metrics["gradient_norm"] = norm
+    if len(players) > 1:
+        metrics["loss"] = sum(metrics[f"loss_{player.name}"] for player in players)
+    return metrics, verdict
+
+
+def _penalise(player: Player, train: Train) -> float:
+    """Add the gradients of the L1 and L2 penalties on matrices; returns the penalty."""
+    penalty = 0.0
+    with torch.no_grad():
+        for _, parameter in player.parameters:
+            if parameter.dim() < 2 or parameter.grad is None:
+                continue
+            if train.l1:
+                parameter.grad.add_(parameter.sign(), alpha=train.l1)
+                penalty += train.l1 * float(parameter.abs().sum())
+            if train.l2:
+                parameter.grad.add_(parameter, alpha=train.l2)
+                penalty += train.l2 * 0.5 * float(parameter.square().sum())
+    return penalty
+
+
+def _validate(network: Network, average: Kept | None, validate: Callable[[Network], dict[str, float]]) -> dict[str, float]:
+    if average is not None:
+        average.swap(network)
+    try:
+        return validate(network)
+    finally:
+        if average is not None:
+            average.swap(network)
+
+
+def _copy(average: Kept, network: Network) -> Kept:
+    copy = Kept(network)
+    for name, tensor in average.tensors.items():
+        copy.tensors[name].copy_(tensor)
+    return copy
+
+
+def _better(value: float, best: float | None, more: bool) -> bool:
+    if value != value:
+        return False
+    return best is None or best != best or (value > best if more else value < best)
+
+
+def _load(network: Network, tensors: Mapping[str, Tensor]) -> None:
+    network.load_state_dict(dict(tensors))
+
+
+def _total_steps(train: Train, per_epoch: int) -> int:
+    limits = [train.steps] if train.steps is not None else []
+    if train.epochs is not None:
+        limits.append(max(1, round(train.epochs * per_epoch)))
+    return min(limits) if limits else 2**62
+
+
+def _horizon(train: Train, total: int, state: State) -> int:
+    """The step at which the schedule ends: the last one, or where the minutes will have run out at today's speed."""
+    if train.minutes is None or state.step < 10:
+        return total if total < 2**62 else max(1000, state.step)
+    return max(state.step + 1, min(total, int(state.step * 60 * train.minutes / max(state.seconds, 1e-9))))
+
+
+def _channels_last(network: Network, train: Train) -> bool:
+    if train.channels_last is not None:
+        return train.channels_last
+    return any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
