@@ -14,14 +14,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "train": "modelworks.stages.train",
-    "evaluate": "modelworks.stages.evaluate",
-    "predict": "modelworks.stages.predict",
-    "audit": "modelworks.stages.audit",
-    "load": "modelworks.api",
-    "open": "modelworks.api",
-    "Run": "modelworks.api",
+_PUBLIC = dict.fromkeys(("train", "evaluate", "predict", "audit", "load", "open", "Run", "Audit"), "modelworks.api") | {
     "Recipe": "modelworks.engine.recipe",
     "Dataset": "modelworks.core.dataset",
     "UserError": "modelworks.core.errors",

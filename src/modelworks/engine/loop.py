@@ -26,7 +26,7 @@ from modelworks.core.task import Player, Task
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
 from modelworks.engine.guard import Watch
 from modelworks.engine.network import Network, prepare_batch
-from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors
+from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors, set_lr
 from modelworks.engine.order import batches
 from modelworks.engine.parallel import World
 from modelworks.engine.regime import Train
@@ -65,6 +65,7 @@ class State:
     """Steps that the guard passes over."""
     guard: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    optimizers: dict[str, Any] = field(default_factory=dict)
 
 
 class Kept:
@@ -117,7 +118,6 @@ def loop(
         network.to(memory_format=torch.channels_last)
     players = task.players(network)
     optimizers = [train.optimizer.build(player.parameters) for player in players]
-    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     state, watch = State(), Watch(train.guard)
     average = Kept(network) if train.ema else None
     best: Kept | None = None
@@ -137,7 +137,7 @@ def loop(
         for player, optimizer in zip(players, optimizers, strict=True):
             prefix = f"{player.name}/"
             tensors = {n[len(prefix) :]: t for n, t in loaded.optimizer.items() if n.startswith(prefix)}
-            load_optimizer_tensors(optimizer, player.parameters, tensors, state.schedule["optimizers"][player.name])
+            load_optimizer_tensors(optimizer, tensors, state.optimizers[player.name])
         watch.load(state.guard)
 
     def snapshot() -> Checkpoint:
@@ -146,10 +146,10 @@ def loop(
         weights |= {f"best.{n}": t for n, t in best.tensors.items()} if best else {}
         tensors, scalars = {}, {}
         for player, optimizer in zip(players, optimizers, strict=True):
-            named, scalars[player.name] = optimizer_tensors(optimizer, player.parameters)
+            named, scalars[player.name] = optimizer_tensors(optimizer)
             tensors |= {f"{player.name}/{n}": t for n, t in named.items()}
         state.guard = watch.state()
-        state.schedule["optimizers"] = scalars
+        state.optimizers = scalars
         return Checkpoint(state.step, weights, tensors, {k: v for k, v in vars(state).items() if k != "step"})
 
     def save() -> None:
@@ -187,9 +187,8 @@ def loop(
         rewound = False
         for _, positions in batches(len(rows), size, seed, state.samples, lengths):
             factor = train.schedule.factor(state.step, _horizon(train, total, state), state.schedule)
-            for optimizer, rates in zip(optimizers, base_rates, strict=True):
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
+            for optimizer in optimizers:
+                set_lr(optimizer, factor)
             network.train()
             verdict = None
             if state.step not in state.skip:

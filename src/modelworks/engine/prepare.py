@@ -77,8 +77,10 @@ class Prepared:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def prepare(dataset: Dataset, fields: Mapping[str, Field], cache: Path | None = None, progress: Progress | None = None) -> Prepared:
-    """Encode the dataset, or find it encoded already."""
+def prepare(
+    dataset: Dataset, fields: Mapping[str, Field], cache: Path | None = None, progress: Progress | None = None, wanted: str = "train"
+) -> Prepared:
+    """Encode the dataset, or find it encoded already. Raises DataError when the `wanted` split has no usable row."""
     folder = (cache or cache_folder()) / "store" / _key(dataset, fields)
     with _locked(folder):
         if not (folder / "store.json").exists():
@@ -86,9 +88,9 @@ def prepare(dataset: Dataset, fields: Mapping[str, Field], cache: Path | None = 
             _prune(folder.parent, keep=folder)
         os.utime(folder)
     report = json.loads((folder / "report.json").read_text("utf-8"))
-    if not report["rows"].get("train"):
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in report["quarantined"].items())
-        raise DataError(f"{dataset.name}: no row is left for training; quarantined {reasons}")
+    if not report["rows"].get(wanted):
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in list(report["quarantined"].items())[:5]) or "none"
+        raise DataError(f"{dataset.name}: no usable row ({wanted}); quarantined: {reasons}")
     return Prepared(folder, report)
 
 

@@ -1,0 +1,154 @@
+"""Infer: what the recipe left out, from the data. Intent, never magic: all of it is printed, stored and editable.
+
+Two moments: `fields` before anything is fitted (each column's modality from its profile), `architecture` after
+(task and model from the fitted layouts). Kinds propose themselves through `recognise`; nothing here names one,
+so a new kind takes part without a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelworks.core.dataset import Dataset
+from modelworks.core.errors import Problem, RecipeError, UserError, did_you_mean
+from modelworks.core.field import Field, Layout
+from modelworks.core.kinds import every, find
+from modelworks.core.model import Model
+from modelworks.core.profile import ColumnProfile
+from modelworks.core.settings import merge
+from modelworks.core.task import Task
+from modelworks.engine.recipe import IGNORE
+
+SURE = 0.1
+"""A column that no field recognises better than this is left out, and said so."""
+_USUAL_TARGETS = ("label", "target", "class", "y")
+
+
+def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's tree with `target`, `task.target` and every field filled in; and notes of what was left out."""
+    tree, notes = dict(tree), []
+    profiles = dataset.profile()
+    task = tree.get("task")
+    task = {"kind": task} if isinstance(task, str) else dict(task) if isinstance(task, Mapping) else {}
+    task_kind = find(Task, task["kind"]) if task.get("kind") else None
+    target = tree.get("target") or task.get("target") or _target(dataset, task_kind)
+    if target and target not in profiles and target not in (tree.get("fields") or {}):
+        raise UserError(f"{dataset.name}: no column {target!r} to learn; {did_you_mean(target, profiles)}")
+    given = dict(tree.get("fields") or {})
+    unknown = [n for n, f in given.items() if f not in IGNORE and n not in profiles and not (isinstance(f, Mapping) and f.get("column") in profiles)]
+    if unknown:
+        raise RecipeError([Problem(f"fields.{n}", f"the data has no column {n!r}", did_you_mean(n, profiles)) for n in unknown])
+    found: dict[str, Any] = {}
+    for name in [*profiles, *(n for n in given if n not in profiles)]:
+        entry = given.get(name, {})
+        if name in given and entry in IGNORE:
+            continue
+        if name == "split" and name not in given and name != target:
+            continue  # given splits are not an input
+        entry = {"kind": entry} if isinstance(entry, str) else dict(entry)
+        profile = profiles[entry.get("column", name)]
+        kind = entry.get("kind")
+        if kind is None:
+            wanted = task_kind.target_kind if task_kind is not None and name == target else ""
+            kind, score = (wanted, 1.0) if wanted else recognise(profile, name == target)
+            if score <= SURE and name != target:
+                notes.append(f"column {name!r} is left out: {_why(profile)}")
+                continue
+        proposed = find(Field, kind).propose(profile, name == target)
+        found[name] = merge({"kind": kind, **proposed}, {**entry, "kind": kind})
+    if task_kind is not None and not task_kind.target_kind and target and "target" not in task and not tree.get("target"):
+        target = ""
+    if not [name for name in found if name != target]:
+        raise UserError(f"{dataset.name}: no column is left to learn from", "name one under fields:")
+    tree["fields"], tree["target"] = found, target or ""
+    if task or target:
+        tree["task"] = {**task, "target": target or ""}
+    return tree, notes
+
+
+def recognise(profile: ColumnProfile, target: bool = False) -> tuple[str, float]:
+    """The kind of field that a column is, and how sure we are."""
+    scores = {name: kind.recognise(profile) for name, kind in every(Field).items()}
+    if target and profile.present:
+        # What is learned: a few whole numbers or words are classes, other numbers are amounts.
+        few = not profile.many and profile.distinct <= max(2, min(20, profile.present // 5))
+        numeric = profile.share(profile.numeric) > 0.95
+        if "category" in scores and few and (not numeric or profile.share(profile.integer) > 0.99):
+            scores["category"] = 1.0
+        elif "number" in scores and numeric:
+            scores["number"] = 1.0
+        elif "category" in scores and scores.get("tags", 0) < 0.5 and not profile.many:
+            scores["category"] = 0.9
+    best = max(scores, key=lambda name: scores[name])
+    return best, scores[best]
+
+
+def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int) -> dict[str, Any]:
+    """The tree with task and model filled in, from the fitted layouts."""
+    tree = dict(tree)
+    target = tree.get("target", "")
+    task = dict(tree.get("task") or {})
+    if "kind" not in task:
+        layout = fitted[target].layout if target else None
+        scores = {name: kind.recognise(layout) for name, kind in every(Task).items()}
+        best = max(scores, key=lambda name: scores[name])
+        if scores[best] <= 0:
+            raise UserError(f"no task fits the target {target!r} ({fitted[target].kind if target else 'none'})", "say one: --task KIND")
+        task = {"kind": best, **task}
+    tree["task"] = {**task, "target": target}
+    forms = {name: field.layout.form for name, field in fitted.items() if name != target}
+    tree["model"] = _model(tree.get("model"), forms, rows)
+    return tree
+
+
+def _model(given: Any, forms: Mapping[str, str], rows: int) -> dict[str, Any]:
+    given = {"kind": given} if isinstance(given, str) else dict(given or {})
+    if "kind" not in given:
+        given = {"kind": default_model(forms, rows), **given}
+    return given
+
+
+def default_model(forms: Mapping[str, str], rows: int) -> str:
+    """The architecture that recognises these inputs best."""
+    scores = {name: kind.recognise(forms, rows) for name, kind in every(Model).items()}
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] <= 0:
+        listed = ", ".join(f"{name} ({form})" for name, form in forms.items())
+        raise UserError(f"no model takes these inputs: {listed}", "say one: --model KIND")
+    return best
+
+
+def suggested_regime(model: Model, rows: int) -> dict[str, Any]:
+    """What the architecture suggests under `train:`."""
+    return model.regime(rows)
+
+
+def shapes(fitted: Mapping[str, Field]) -> dict[str, Layout]:
+    """Every field's layout."""
+    return {name: field.layout for name, field in fitted.items()}
+
+
+def _target(dataset: Dataset, task: type[Task] | None) -> str:
+    if task is not None and not task.target_kind and task.recognise(None) == 0 and not _wants_target(task):
+        return ""
+    for name in _USUAL_TARGETS:
+        if name in dataset.columns:
+            return name
+    raise UserError(
+        f"{dataset.name}: which column is to be learned?", f"--target COLUMN, one of: {', '.join(dataset.columns[:30])}"
+    )
+
+
+def _wants_target(task: type[Task]) -> bool:
+    return any(task.recognise(Layout(form, (1,), 2)) > 0 for form in ("index", "vector", "multihot"))
+
+
+def _why(profile: ColumnProfile) -> str:
+    if not profile.present:
+        return "it is empty"
+    if profile.distinct == 1 and not profile.many:
+        return "it is constant"
+    if profile.increasing or profile.distinct >= 0.95 * profile.present or profile.many:
+        return "it looks like an id"
+    return "no kind of field recognises it"

@@ -1,0 +1,148 @@
+"""Intake: from a draft recipe to a dataset that is read, cleaned, split and encoded, and a recipe with nothing left open.
+
+    taken = take_in(tree)
+    taken.recipe.model.build(...)
+
+`draft` is the part that needs neither data nor torch: it reads what the user typed and reports all its problems.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modelworks.core.errors import UserError
+from modelworks.core.run import RUNS, RunFolder
+from modelworks.core.settings import to_tree
+from modelworks.engine.open import source_for
+from modelworks.engine.recipe import Recipe, compose, load_tree
+
+if TYPE_CHECKING:
+    from modelworks.core.dataset import Dataset
+    from modelworks.core.field import Field
+    from modelworks.engine.prepare import Prepared
+
+
+class Progress(Protocol):
+    """Shows what is being done."""
+
+    def __call__(self, what: str, done: int, of: int) -> None: ...
+
+    def note(self, text: str) -> None:
+        """What begins now."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """Nothing to show."""
+
+    def note(self, text: str) -> None:
+        """Nothing to show."""
+
+
+@dataclass
+class Taken:
+    """What training starts from."""
+
+    recipe: Recipe
+    dataset: Dataset
+    fields: dict[str, Field]
+    prepared: Prepared
+    cleaning: Any
+    split: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    """What was left out or found odd, for the user."""
+
+
+def draft(source: Any, changes: Mapping[str, Any], **flags: Any) -> dict[str, Any]:
+    """The recipe's tree as far as the user gave it, checked; nothing is inferred yet, torch is not imported.
+
+    `flags`: target, task, model, name, seed; None means not given."""
+    origin = "command line"
+    if isinstance(source, (str, Path)) and str(source).lower().endswith((".yaml", ".yml")):
+        path = Path(source)
+        tree, origin = load_tree(path), str(path)
+        tree.setdefault("name", path.stem)
+    elif isinstance(source, Recipe):
+        tree = to_tree(source) | {"data": source.data}
+    else:
+        tree = {"data": {"source": source_for(source)}}
+    flags = {key: value for key, value in flags.items() if value is not None}
+    tree = compose(tree, changes, flags)
+    checked = Recipe.check(tree, origin)
+    tree["data"] = checked.data
+    if not tree.get("name"):
+        tree["name"] = _free_name(checked)
+    elif not re.fullmatch(r"[\w\-][\w.\-]*", str(tree["name"])):
+        raise UserError(f"name {tree['name']!r}: a name is letters, digits, '-', '_' and '.'")
+    return tree
+
+
+def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Progress | None = None, say: Callable[[Dataset], None] | None = None) -> Taken:
+    """Read, infer, clean, split, fit and encode. `run`: go on with the recipe and the fitted fields of this Run.
+
+    `say` is called with the split dataset before the long work on it begins."""
+    import torch  # noqa: F401 - from here on kinds are loaded whole, so that they can build
+
+    from modelworks.core.dataset import Dataset
+    from modelworks.engine import infer
+    from modelworks.engine.clean import clean
+    from modelworks.engine.prepare import fit, prepare
+    from modelworks.engine.regime import resolve
+    from modelworks.engine.split import split
+
+    progress = progress or Silent()
+    source = f"{run.path}/recipe.yaml" if run else "recipe"
+    data = Recipe.check(tree, source).data
+    plain = {key: value if key == "data" else to_tree(value) for key, value in tree.items()}
+    progress.note("reading")
+    dataset = Dataset.ingest(data.source, name=shown(data.source))
+    notes = [dataset.notice] if dataset.notice else []
+    progress.note("profiling columns")
+    if run is None:
+        plain, left_out = infer.fields(plain, dataset)
+        notes += left_out
+    target = plain.get("target", "")
+    columns = {name: entry.get("column") or name for name, entry in plain["fields"].items()}
+    inputs, column = [c for name, c in columns.items() if name != target], columns.get(target)
+    progress.note("looking for duplicates, splitting")
+    dataset, cleaning = clean(dataset, data.clean, column, inputs)
+    dataset, split_notes = split(dataset, data.split, column, inputs, int(plain.get("seed", 0)))
+    if say is not None:
+        say(dataset)
+    if run is not None:
+        before = run.json("data.json").get("hashes", {}).get("source")
+        if before and before != dataset.fingerprint:
+            raise UserError(f"{run.path}: the data has changed since this Run began", "train anew under another --name")
+        fitted = run.fields()
+    else:
+        fitted = fit(Recipe.check({**plain, "task": None, "model": None}, "inferred recipe").fields, dataset, progress)
+        plain = infer.architecture(plain, fitted, dataset.count("train"))
+    prepared = prepare(dataset, fitted, progress=progress)
+    recipe = Recipe.check(plain, source)
+    assert recipe.model is not None
+    if run is None:
+        rows = prepared.report["rows"]["train"]
+        recipe = recipe.but(train=resolve(dict(plain.get("train") or {}), recipe.model.regime(rows), rows))
+    return Taken(recipe, dataset, fitted, prepared, cleaning, dict(split_notes), notes)
+
+
+def shown(source: Any) -> str:
+    """What to call a source: its path or name, else its kind."""
+    tree = to_tree(source)
+    return str(tree.get("path") or tree.get("name") or tree["kind"])
+
+
+def _free_name(recipe: Recipe) -> str:
+    """A name from the source's, with a number when that is taken."""
+    base = re.sub(r"[^\w\-]+", "-", Path(shown(recipe.data.source)).name.split(".")[0]).strip("-") or "run"
+    number = 1
+    while (RUNS / (base if number == 1 else f"{base}-{number}")).exists():
+        number += 1
+    return base if number == 1 else f"{base}-{number}"

@@ -1,0 +1,114 @@
+"""Judge: streaming evaluation in bounded memory, beside a trivial baseline, and the most confident mistakes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from modelworks.core.field import Field
+from modelworks.core.task import Meter, Task
+from modelworks.engine.network import Network, prepare_batch
+from modelworks.engine.store import Store
+
+_BASELINE_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One row that the model was sure of, and wrong."""
+
+    row: int
+    confidence: float
+    prediction: Any
+    truth: Any
+
+
+def batches(store: Store, size: int) -> Iterator[np.ndarray]:
+    """Positions in order; ragged stores in chunks of like length, for less padding."""
+    ragged = next((name for name, column in store.columns.items() if column.ragged), None)
+    window = size * 64
+    for start in range(0, len(store), window):
+        positions = np.arange(start, min(start + window, len(store)))
+        if ragged is not None:
+            positions = positions[np.argsort(store.lengths(ragged, positions), kind="stable")]
+        yield from (positions[i : i + size] for i in range(0, len(positions), size))
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network, task: Task, fields: Mapping[str, Field], store: Store, *, batch_size: int = 512, bootstrap: int = 0,
+    seed: int = 0, gallery: int = 0, baseline: Mapping[str, np.ndarray] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Metrics of one split: {"metrics", "baseline", "details", "mistakes", "loss"}."""
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    meter = task.meter(fields, bootstrap, seed)
+    trivial = task.meter(fields, bootstrap, seed) if baseline is not None else None
+    total, count = 0.0, 0
+    worst: list[tuple[float, int, Any, Any]] = []
+    done = 0
+    for positions in batches(store, batch_size):
+        stored = store.gather(positions)
+        batch = prepare_batch(stored, fields, device)
+        output = network(batch)
+        loss, counted = task.loss(output, batch)
+        total, count = total + float(loss), count + int(counted)
+        predicted = {name: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy() for name, value in task.predict(output).items()}
+        truth = {name: value.numpy() for name, value in stored.items() if name in (task.target, f"{task.target}.length", "row")}
+        meter.update(predicted, truth)
+        if trivial is not None and baseline is not None:
+            trivial.update({name: np.repeat(value, len(positions), 0) for name, value in baseline.items()}, truth)
+        if gallery and "probability" in predicted:
+            _collect(worst, predicted, truth[task.target], truth["row"], gallery)
+        done += len(positions)
+        if progress:
+            progress(done, len(store))
+    network.train(was_training)
+    details = getattr(meter, "details", dict)()
+    mistakes = [Mistake(row, confidence, prediction, truth) for confidence, row, prediction, truth in sorted(worst, reverse=True)]
+    return {
+        "metrics": meter.result() | {"loss": {"value": total / max(count, 1)}},
+        "baseline": trivial.result() if trivial is not None else {},
+        "details": details, "mistakes": mistakes,
+    }
+
+
+def values(result: Mapping[str, Any]) -> dict[str, float]:
+    """Metric → value, without the intervals."""
+    return {name: float(entry["value"]) for name, entry in result["metrics"].items()}
+
+
+def trivial_answer(task: Task, fields: Mapping[str, Field], train: Store) -> Mapping[str, np.ndarray] | None:
+    """What the trivial predictor says for any row, learned from (a sample of) the training split."""
+    if not task.target:
+        return None
+    stride = max(1, len(train) // _BASELINE_ROWS)
+    positions = np.arange(0, len(train), stride)
+    return task.baseline(fields, train.gather(positions, [task.target])[task.target].numpy())
+
+
+def _collect(worst: list[tuple[float, int, Any, Any]], predicted: Mapping[str, np.ndarray], truth: np.ndarray, rows: np.ndarray, keep: int) -> None:
+    """Keep the most confident wrong rows in a heap of `keep`."""
+    prediction, probability = predicted["prediction"], predicted["probability"]
+    if prediction.ndim != 1 or truth.ndim != 1 or probability.ndim != 2:
+        return
+    wrong = np.flatnonzero(prediction != truth)
+    confidence = probability[wrong].max(1)
+    for index in wrong[np.argsort(-confidence)][:keep]:
+        entry = (float(probability[index].max()), int(rows[index]), int(prediction[index]), int(truth[index]))
+        if len(worst) < keep:
+            heapq.heappush(worst, entry)
+        else:
+            heapq.heappushpop(worst, entry)
+
+
+def quick_meter(meter: Meter) -> dict[str, float]:
+    """A meter's values alone."""
+    return {name: float(entry["value"]) for name, entry in meter.result().items()}

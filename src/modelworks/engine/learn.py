@@ -1,0 +1,111 @@
+"""Learn: build the network of a recipe and run the loop, with the trackers that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from modelworks.core.errors import Problem, RecipeError, did_you_mean
+from modelworks.core.field import Field
+from modelworks.core.run import RunFolder
+from modelworks.core.task import Task
+from modelworks.engine import judge
+from modelworks.engine.checkpoint import Checkpoints
+from modelworks.engine.loop import Event, loop
+from modelworks.engine.network import Network, build
+from modelworks.engine.parallel import World
+from modelworks.engine.pictures import Pictures
+from modelworks.engine.prepare import Prepared
+from modelworks.engine.recipe import Recipe
+from modelworks.engine.track import Console, JsonLog, TensorBoard, Tracker
+from modelworks.metrics.direction import higher_is_better
+
+
+@dataclass
+class Learned:
+    """A trained network and how it came about."""
+
+    network: Network
+    end: Event
+    metric: str
+    parameters: int
+
+
+def learn(
+    run: RunFolder, recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, *, resume: bool, echo: Callable[[str], None], quiet: bool = False
+) -> Learned | None:
+    """Train; None on every process but the first."""
+    import torch
+
+    train, task = recipe.train, recipe.task
+    assert task is not None and recipe.model is not None
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    world = World.join(train.device)
+    rows = prepared.store("train")
+    network = build(recipe.model, task, fields, recipe.seed)
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}")
+    valid = prepared.store("valid") if prepared.report["rows"].get("valid") else None
+    metric = train.metric or task.primary or "loss"
+    if valid is not None:
+        _known(metric, task, fields)
+
+    def validate(network: Network) -> dict[str, float]:
+        assert valid is not None
+        return judge.values(judge.evaluate(network, task, fields, valid, batch_size=recipe.evaluate.batch_size))
+
+    checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
+    per_epoch = _steps_an_epoch(train.batch_size, len(rows))
+    resumed = int((checkpoints.steps() or ["step-0"])[-1].split("-")[1]) if resume else 0
+    trackers: list[Tracker] = []
+    if world.rank == 0:
+        loaded = checkpoints.load()[0] if resume else None
+        resumed = loaded.step if loaded else 0
+        trackers.append(JsonLog(run.path, train.log_every or max(1, per_epoch // 50), resumed))
+        trackers.append(Pictures(run.path, network, task, fields, per_epoch))
+        if not quiet:
+            trackers.append(Console(_total(train.epochs, train.steps, per_epoch), per_epoch, metric, train.minutes, None if _tty() else echo))
+        if train.tensorboard:
+            trackers.append(TensorBoard(run.path))
+    event: Event | None = None
+    try:
+        for event in loop(
+            network, task, fields, rows, train, recipe.seed, validate=validate if valid is not None else None,
+            metric=(metric, metric != "loss" and higher_is_better(metric)), checkpoints=checkpoints, resume=resume, world=world,
+        ):
+            for tracker in trackers:
+                tracker(event)
+    finally:
+        for tracker in trackers:
+            tracker.close()
+    assert event is not None
+    return Learned(network, event, metric, parameters) if world.rank == 0 else None
+
+
+def _known(metric: str, task: Task, fields: Mapping[str, Field]) -> None:
+    """Refuse a metric that the task does not measure, before training."""
+    if metric == "loss" or metric == task.primary:
+        return
+    listed = getattr(task, "metrics", None)
+    names = list(listed(fields)) if callable(listed) else []
+    if names and metric not in names:
+        raise RecipeError([Problem("train.metric", f"task {task.kind} does not measure {metric!r}", did_you_mean(metric, [*names, "loss"]))])
+
+
+def _steps_an_epoch(batch_size: object, rows: int) -> int:
+    return 1 if batch_size == "full" else -(-rows // min(int(batch_size or 128), rows))  # type: ignore[call-overload]
+
+
+def _total(epochs: float | None, steps: int | None, per_epoch: int) -> int:
+    limits = [steps] if steps is not None else []
+    if epochs is not None:
+        limits.append(max(1, round(epochs * per_epoch)))
+    return min(limits) if limits else 0
+
+
+def _tty() -> bool:
+    import sys
+
+    return sys.stderr.isatty()
+

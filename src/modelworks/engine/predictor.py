@@ -1,0 +1,130 @@
+"""Predictor: a Run loaded to answer. The fitted fields that trained it encode the questions and decode the answers.
+
+    predictor = Predictor.load(RunFolder.find("titanic"))
+    columns = predictor.predict(record_batch)["prediction"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from modelworks.core.errors import UserError
+from modelworks.core.field import Field
+from modelworks.core.run import RunFolder
+from modelworks.core.task import Task
+from modelworks.engine.checkpoint import read_tensors
+from modelworks.engine.network import Network, build, prepare_batch
+from modelworks.engine.prepare import encode_rows
+from modelworks.engine.recipe import Recipe
+
+
+@dataclass
+class Counts:
+    """What happened to the rows asked about."""
+
+    rows: int = 0
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """Why → how many rows have no prediction."""
+    changed: dict[str, int] = field(default_factory=dict)
+    """"FIELD: unknown category" → how many values were taken as such."""
+
+
+class Predictor:
+    """Answers rows in batches."""
+
+    def __init__(self, network: Network, task: Task, fields: Mapping[str, Field], batch_size: int = 512) -> None:
+        self.network, self.task, self.batch_size = network.eval(), task, batch_size
+        self.fields = dict(fields)
+        self.inputs = {name: f for name, f in fields.items() if name != task.target}
+        self.counts = Counts()
+
+    @classmethod
+    def load(cls, run: RunFolder, verify: bool = True) -> Predictor:
+        """From a complete Run; its files are checked against the manifest first."""
+        if not run.complete:
+            raise UserError(f"{run.path}: is unfinished", f"modelworks train --resume --name {run.name}")
+        if verify:
+            run.verify()
+        recipe = Recipe.check(run.recipe_tree(), str(run.path / "recipe.yaml"))
+        assert recipe.task is not None and recipe.model is not None
+        fields = run.fields()
+        network = build(recipe.model, recipe.task, fields, recipe.seed)
+        load_weights(network, run.path / "model.safetensors")
+        return cls(network, recipe.task, fields, recipe.evaluate.batch_size)
+
+    @torch.inference_mode()
+    def predict(self, batch: pa.RecordBatch, root: Path | None = None) -> dict[str, list[Any]]:
+        """Columns of answers in the rows' order; a row that cannot be read has None and its reason under `error`.
+
+        A column that is missing counts as all values missing; that follows each field's own policy."""
+        columns = {}
+        for name, f in self.inputs.items():
+            column = f.column or name
+            if column in batch.schema.names:
+                columns[column] = batch.column(column)
+            else:
+                columns[column] = pa.nulls(batch.num_rows, pa.string())
+                self._count(self.counts.changed, f"{column}: column is missing", batch.num_rows)
+        encoded, bad = encode_rows(self.inputs, columns, root)
+        self.counts.rows += batch.num_rows
+        for f, why in bad.values():
+            self._count(self.counts.unanswered, f"{f}: {why}", 1)
+        for name, result in encoded.items():
+            for action, where in result.changed.items():
+                self._count(self.counts.changed, f"{name}: {action}", len(where))
+        good = np.asarray([row for row in range(batch.num_rows) if row not in bad], np.int64)
+        pieces: list[dict[str, list[Any]]] = []
+        for start in range(0, len(good), self.batch_size):
+            rows = good[start : start + self.batch_size]
+            stored: dict[str, torch.Tensor] = {}
+            for name, result in encoded.items():
+                stored |= _pick(name, result.values, result.lengths, rows)
+            device = next(self.network.parameters()).device
+            output = self.network(prepare_batch(stored, self.inputs, device))
+            predicted = {name: value.cpu().numpy() for name, value in self.task.predict(output).items()}
+            pieces.append(self.task.answer(predicted, self.fields))
+        answers: dict[str, list[Any]] = {}
+        names = list(pieces[0]) if pieces else ["prediction"]
+        for name in names:
+            column: list[Any] = [None] * batch.num_rows
+            flat = [value for piece in pieces for value in piece[name]]
+            for row, value in zip(good.tolist(), flat, strict=True):
+                column[row] = value
+            answers[name] = column
+        if bad:
+            answers["error"] = [f"{bad[row][0]}: {bad[row][1]}" if row in bad else None for row in range(batch.num_rows)]
+        return answers
+
+    @staticmethod
+    def _count(counts: dict[str, int], key: str, number: int) -> None:
+        if number and (key in counts or len(counts) < 200):
+            counts[key] = counts.get(key, 0) + number
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Weights into a network of the same shape; raises UserError where they do not fit."""
+    tensors = read_tensors(path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{path}: the weights do not fit the recipe's model: {first}") from None
+
+
+def _pick(name: str, values: np.ndarray, lengths: np.ndarray | None, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    """Some rows of an encoded chunk, as a batch; ragged ones padded with 0."""
+    if lengths is None:
+        return {name: torch.from_numpy(np.ascontiguousarray(values[rows]))}
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    chosen = lengths[rows]
+    padded = np.zeros((len(rows), int(chosen.max(initial=0)), *values.shape[1:]), values.dtype)
+    for index, row in enumerate(rows):
+        padded[index, : chosen[index]] = values[starts[row] : starts[row + 1]]
+    return {name: torch.from_numpy(padded), f"{name}.length": torch.from_numpy(chosen.astype(np.int64))}

@@ -1,0 +1,157 @@
+"""What follows training: weights, evaluation, gallery, audit, report, card, manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modelworks.core.dataset import Dataset
+from modelworks.core.field import Field
+from modelworks.core.run import RunFolder
+from modelworks.core.task import Task
+from modelworks.engine import judge
+from modelworks.engine.audit import audit
+from modelworks.engine.checkpoint import write_tensors
+from modelworks.engine.facts import environment
+from modelworks.engine.intake import Taken
+from modelworks.engine.learn import Learned
+from modelworks.engine.prepare import Prepared
+from modelworks.engine.recipe import Recipe
+
+
+def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str], None]) -> None:
+    """Write everything that a complete Run holds, and seal it."""
+    from modelworks.report import card
+    from modelworks.report import run as page
+
+    recipe, fields, prepared, dataset, task = taken.recipe, taken.fields, taken.prepared, taken.dataset, taken.recipe.task
+    assert task is not None
+    device = str(next(learned.network.parameters()).device)
+    write_tensors(run.path / "model.safetensors", learned.network.state_dict())
+    result = measure(recipe, fields, prepared, learned.network, learned.metric)
+    result["training"] = {"seconds": round(learned.end.seconds, 3), "steps": learned.end.step, "samples": learned.end.samples,
+                          "stopped": learned.end.message, "parameters": learned.parameters}
+    mistakes = result.pop("mistakes")
+    run.write_json("evaluation.json", result)
+    write_gallery(run, task, fields, dataset, mistakes)
+    names = [field.column or name for name, field in fields.items()]
+    column = fields[task.target].column or task.target if task.target in fields else None
+    run.write_json("data.json", {
+        **audit(dataset, column, fields),
+        "cleaning": {**_plain(taken.cleaning), **prepared.report, "split": taken.split, "listed": prepared.cleaning()},
+        "hashes": {"source": dataset.fingerprint},
+        "columns_used": names,
+    })
+    run.write_json("environment.json", environment(recipe.seed, device))
+    card.write(run.path)
+    page.write(run.path)
+    run.seal()
+    tell(echo, run, result)
+
+
+def measure(recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, network: Any, metric: str) -> dict[str, Any]:
+    """evaluation.json of the held-out splits, and the test split's (else the validation's) worst mistakes."""
+    task = recipe.task
+    assert task is not None
+    trivial = judge.trivial_answer(task, fields, prepared.store("train"))
+    found: dict[str, Any] = {"primary": metric, "splits": {}, "baseline": {}, "details": {}, "seconds": {}, "rows": {}}
+    mistakes: list[judge.Mistake] = []
+    for split in ("valid", "test"):
+        if not prepared.report["rows"].get(split):
+            continue
+        started = time.perf_counter()
+        store = prepared.store(split)
+        judged = judge.evaluate(
+            network, task, fields, store, batch_size=recipe.evaluate.batch_size, bootstrap=recipe.evaluate.bootstrap,
+            seed=recipe.seed, gallery=recipe.evaluate.gallery, baseline=trivial,
+        )
+        found["splits"][split], found["baseline"][split] = judged["metrics"], judged["baseline"]
+        found["details"][split], found["rows"][split] = judged["details"], len(store)
+        found["seconds"][split] = round(time.perf_counter() - started, 3)
+        mistakes = judged["mistakes"] or mistakes
+    found["mistakes"] = mistakes
+    return found
+
+
+def write_gallery(run: RunFolder, task: Task, fields: Mapping[str, Field], dataset: Dataset, mistakes: list[judge.Mistake]) -> None:
+    """gallery.json and gallery/: the inputs of the most confident mistakes as a person sees them."""
+    if not mistakes:
+        return
+    target = fields[task.target]
+    table = dataset.take([mistake.row for mistake in mistakes])
+    entries = []
+    for index, mistake in enumerate(mistakes):
+        inputs = {}
+        for name, field in fields.items():
+            if name != task.target:
+                inputs[name] = _shown(run, f"{index:02d}-{name}", field, table.column(field.column or name)[index].as_py(), table.column(field.column or name).type, dataset)
+        prediction, truth = target.decode(np.asarray([mistake.prediction, mistake.truth]))
+        entries.append({"row": mistake.row, "truth": truth, "prediction": prediction, "confidence": mistake.confidence, "inputs": inputs})
+    run.write_bytes("gallery.json", json.dumps(entries, ensure_ascii=False, indent=1, default=str).encode())
+
+
+def _shown(run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataType, dataset: Dataset) -> dict[str, Any]:
+    """One input as the report shows it: text, a file beside it, or a plain value."""
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    form = field.layout.form
+    media = "audio" if field.kind == "audio" else "image" if form == "image" else ""
+    if not media:
+        return {"type": "text" if form == "tokens" else "value", "value": value if isinstance(value, (int, float)) else str(value)[:2000]}
+    if isinstance(value, list):
+        from modelworks.engine.pictures import save_grid
+
+        shape = getattr(kind, "shape", None)
+        pixels = np.asarray(value, np.uint8).reshape(shape) if shape else np.asarray(value, np.uint8)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        (run.path / "gallery").mkdir(exist_ok=True)
+        save_grid(pixels[None], run.path / "gallery" / f"{safe}.png")
+        return {"type": media, "file": f"gallery/{safe}.png"}
+    if isinstance(value, str):
+        path = (dataset.root or run.path) / value
+        ending, data = path.suffix.lower(), path.read_bytes() if path.is_file() else b""
+    else:
+        ending, data = (".wav" if media == "audio" else ".png"), bytes(value or b"")
+    if not data or len(data) > 4 << 20:
+        return {"type": "value", "value": str(value)[:200] if isinstance(value, str) else f"{len(data)} bytes"}
+    (run.path / "gallery").mkdir(exist_ok=True)
+    run.write_bytes(f"gallery/{safe}{ending}", data)
+    return {"type": media, "file": f"gallery/{safe}{ending}"}
+
+
+def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any]) -> None:
+    """The result in a few lines: the primary metric with its interval, beside the baseline's."""
+    metric = result["primary"]
+    for split, metrics in result["splits"].items():
+        shown = [metric, *(name for name in metrics if name != metric)][:4]
+        parts = []
+        for name in shown:
+            if name not in metrics:
+                continue
+            entry = metrics[name]
+            text = f"{name} {entry['value']:.4f}"
+            if name == metric and entry.get("low") is not None:
+                text += f" (95 % {entry['low']:.4f}–{entry['high']:.4f})"
+            base = result["baseline"].get(split, {}).get(name)
+            if name == metric and base:
+                text += f", baseline {base['value']:.4f}"
+            parts.append(text)
+        echo(f"  {split:<7} {' · '.join(parts)}")
+    training = result.get("training")
+    if training:
+        speed = training["samples"] / max(training["seconds"], 1e-9)
+        echo(f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} rows/s; {training['stopped']}")
+    echo(f"  report  {run.path / 'report.html'}")
+
+
+def _plain(report: Any) -> dict[str, Any]:
+    """A cleaning report as plain data."""
+    if hasattr(report, "to_dict"):
+        return report.to_dict()
+    return dict(report) if isinstance(report, Mapping) else {}

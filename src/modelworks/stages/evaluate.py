@@ -1,0 +1,109 @@
+"""Evaluate a Run: on new labelled data, or show what its held-out rows gave.
+
+    modelworks evaluate runs/titanic                   what evaluation.json holds
+    modelworks evaluate runs/titanic new.csv           every metric with its 95 % interval, beside the baseline
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelworks.core.errors import UserError
+from modelworks.core.run import RunFolder
+from modelworks.core.settings import overrides
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `modelworks evaluate`."""
+    parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
+    parser.add_argument("data", metavar="FILE", nargs="?", help="labelled data; left out: the Run's own held-out rows")
+    parser.add_argument("--split", choices=("train", "valid", "test", "all"), help="of data with a `split` column, only these rows (test)")
+    parser.add_argument("--bootstrap", type=int, default=200, metavar="N", help="bootstrap replicates for the intervals (200)")
+    parser.add_argument("--output", metavar="FILE", help="also write the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def main(args: argparse.Namespace, settings: list[str]) -> int:
+    """The command."""
+    if settings:
+        raise UserError(f"evaluate takes no settings, got {', '.join(overrides(settings))}", "the Run's recipe is what it is")
+    run = RunFolder.find(args.run)
+    if args.data is None:
+        result = run.evaluation()
+        if not result:
+            raise UserError(f"{run.path}: is unfinished and has no evaluation", f"modelworks train --resume --name {run.name}, or give FILE")
+    else:
+        result = evaluate(run, args.data, split=args.split, bootstrap=args.bootstrap)
+    if args.output:
+        Path(args.output).write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        show(result)
+    return 0
+
+
+def evaluate(run: RunFolder | str | Path, data: Any, *, split: str | None = None, bootstrap: int = 200) -> dict[str, Any]:
+    """Metrics of a Run on labelled data: {"primary", "splits": {"data": {metric: {value, low, high}}}, "baseline", "rows"}."""
+    import numpy as np
+
+    from modelworks.core.dataset import SPLITS, Dataset
+    from modelworks.engine import judge
+    from modelworks.engine.open import source_for
+    from modelworks.engine.predictor import Predictor
+    from modelworks.engine.prepare import prepare
+    from modelworks.engine.split import given_codes
+
+    run = run if isinstance(run, RunFolder) else RunFolder.find(run)
+    predictor = Predictor.load(run)
+    dataset = Dataset.ingest(source_for(data), name=str(data)[:100])
+    task, fields = predictor.task, predictor.fields
+    dataset.need([field.column or name for name, field in fields.items()])
+    codes = np.full(dataset.rows, SPLITS.index("test"), np.uint8)
+    if "split" in dataset.columns and split != "all":
+        wanted = split or "test"
+        given = given_codes(dataset)
+        if not (given == SPLITS.index(wanted)).any():
+            raise UserError(f"{data}: has no rows of split {wanted!r}", "--split all takes every row")
+        codes[given != SPLITS.index(wanted)] = SPLITS.index("drop")
+    elif split not in (None, "all"):
+        raise UserError(f"{data}: has no column `split` to choose {split!r} from")
+    prepared = prepare(dataset.with_splits(codes), fields, wanted="test")
+    stored = run.evaluation()
+    judged = judge.evaluate(predictor.network, task, fields, prepared.store("test"), batch_size=predictor.batch_size, bootstrap=bootstrap)
+    return {
+        "primary": stored.get("primary") or task.primary, "splits": {"data": judged["metrics"]}, "details": {"data": judged["details"]},
+        "baseline": {}, "rows": {"data": prepared.report["rows"]["test"]},
+        "unreadable": prepared.report["unreadable"]["count"], "quarantined": prepared.report["quarantined"], "changed": prepared.report["changed"],
+    }
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The metrics as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for split, metrics in result["splits"].items():
+        table = Table(title=f"{split}: {result['rows'][split]:,} rows", title_justify="left", box=None, pad_edge=False)
+        baseline = result["baseline"].get(split, {})
+        table.add_column("metric")
+        for heading in ("value", "95 % interval", *(("baseline",) if baseline else ())):
+            table.add_column(heading, justify="right")
+        for name, entry in metrics.items():
+            interval = f"{entry['low']:.4f} – {entry['high']:.4f}" if entry.get("low") is not None else ""
+            cells = [name + (" *" if name == result["primary"] else ""), f"{entry['value']:.4f}", interval]
+            table.add_row(*cells, *([f"{baseline[name]['value']:.4f}" if name in baseline else ""] if baseline else []))
+        console.print(table)
+    print("* chose the weights")
+    if result.get("unreadable"):
+        print(f"warning: {result['unreadable']:,} rows could not be read")
+    for reason, count in (result.get("quarantined") or {}).items():
+        print(f"warning: {count:,} rows quarantined: {reason}")
+    for field, actions in (result.get("changed") or {}).items():
+        for action, count in actions.items():
+            print(f"note: {field}: {action}: {count:,}")

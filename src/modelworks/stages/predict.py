@@ -1,0 +1,128 @@
+"""Predict with a Run: rows in, the same rows out in the same order, with `prediction` and probabilities added.
+
+    modelworks predict runs/titanic new.csv --output answers.csv
+    cat new.jsonl | modelworks predict runs/titanic - --format jsonl
+
+Policy: an unknown category is taken as "unknown", a missing column as missing values, both counted; a row or file
+that cannot be read keeps its place with an empty prediction and its reason in OUT.errors.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelworks.core.errors import UserError
+from modelworks.core.run import RunFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from modelworks.engine.predictor import Counts, Predictor
+
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `modelworks predict`."""
+    parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
+    parser.add_argument("data", metavar="FILE", help="a table, a folder, sample:NAME, or - for standard input")
+    parser.add_argument("--output", metavar="OUT", help="OUT.csv, OUT.jsonl or OUT.parquet; left out: CSV on standard output")
+    parser.add_argument("--format", choices=FORMATS, help="format of standard input (csv) and, without --output, of standard output")
+    parser.add_argument("--limit", type=int, metavar="N", help="answer only the first N rows")
+
+
+def main(args: argparse.Namespace, settings: list[str]) -> int:
+    """The command."""
+    from modelworks.engine.writer import writer_for
+
+    if settings:
+        raise UserError(f"predict takes no settings, got {' '.join(settings)}")
+    run = RunFolder.find(args.run)
+    source = _source(args.data, args.format)
+    output = Path(args.output) if args.output else None
+    if output is not None and output.is_dir():
+        raise UserError(f"{output} is a folder", "--output wants a file: OUT.csv, OUT.jsonl or OUT.parquet")
+    from modelworks.core.source import Quarantine
+    from modelworks.engine.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    quarantine = Quarantine()
+    with writer_for(output, args.format) as writer:
+        for batch, answers in answer(predictor, source, quarantine, args.limit):
+            writer.write(batch, answers)
+    if output is not None:
+        writer.write_errors(output.with_name(output.name + ".errors.jsonl"), quarantine)
+    _tell(predictor.counts, quarantine, output)
+    return 0
+
+
+def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
+    """The rows of `data` with `prediction` and probability columns, as an Arrow table (`.to_pandas()` for a frame)."""
+    import pyarrow as pa
+
+    from modelworks.core.source import Quarantine
+    from modelworks.engine.open import source_for
+    from modelworks.engine.predictor import Predictor
+    from modelworks.engine.writer import joined
+
+    predictor = Predictor.load(run if isinstance(run, RunFolder) else RunFolder.find(run))
+    quarantine = Quarantine()
+    tables = [joined(batch, answers) for batch, answers in answer(predictor, source_for(data), quarantine)]
+    if quarantine.count:
+        print(f"modelworks: {quarantine.count:,} rows could not be read: {', '.join(quarantine.reasons)}", file=sys.stderr)
+    if not tables:
+        raise UserError("there are no rows to answer")
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def answer(predictor: Predictor, source: Any, quarantine: Any, limit: int | None = None) -> Iterator[tuple[pa.RecordBatch, dict[str, list[Any]]]]:
+    """(batch, its answers), streamed in order."""
+    left = limit if limit is not None else sys.maxsize
+    checked = False
+    for batch in source.read(quarantine):
+        if left <= 0:
+            return
+        batch = batch.slice(0, left) if batch.num_rows > left else batch
+        left -= batch.num_rows
+        if not checked:
+            checked = True
+            columns = [field.column or name for name, field in predictor.inputs.items()]
+            if not set(columns) & set(batch.schema.names):
+                raise UserError(f"none of the Run's input columns is there: wants {', '.join(columns)}; got {', '.join(batch.schema.names)}")
+        yield batch, predictor.predict(batch, source.root)
+
+
+def _source(text: str, format_: str | None) -> Any:
+    from modelworks.engine.open import source_for
+
+    if text != "-":
+        return source_for(text)
+    import tempfile
+
+    # Sources read files, some of them twice; standard input can be read once.
+    held = tempfile.NamedTemporaryFile(suffix=f".{format_ or 'csv'}")  # noqa: SIM115 - kept open through the run
+    while chunk := sys.stdin.buffer.read(1 << 20):
+        held.write(chunk)
+    held.flush()
+    source = source_for(held.name)
+    _HELD.append(held)
+    return source
+
+
+_HELD: list[Any] = []
+"""Temporary files of standard input, removed when the process ends."""
+
+
+def _tell(counts: Counts, quarantine: Any, output: Path | None) -> None:
+    lost = sum(counts.unanswered.values())
+    print(f"{counts.rows:,} rows answered{f' → {output}' if output else ''}", file=sys.stderr)
+    for what, number in counts.changed.items():
+        print(f"note: {what}: {number:,}", file=sys.stderr)
+    if lost:
+        print(f"warning: {lost:,} rows have no prediction: {', '.join(list(counts.unanswered)[:3])}", file=sys.stderr)
+    if quarantine.count:
+        print(f"warning: {quarantine.count:,} rows could not be read: {', '.join(list(quarantine.reasons)[:3])}", file=sys.stderr)

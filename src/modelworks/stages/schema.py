@@ -1,0 +1,70 @@
+"""Print the JSON schema of recipes, so that editors complete and check the YAML.
+
+    modelworks schema > recipe.schema.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from modelworks.core.kinds import every
+from modelworks.engine.clean import Clean
+from modelworks.engine.recipe import Evaluate
+from modelworks.engine.regime import Train
+from modelworks.engine.split import Split
+from modelworks.stages.list import contracts
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`modelworks schema` has no flags."""
+
+
+def main(args: argparse.Namespace, settings: list[str]) -> int:
+    """The command."""
+    print(json.dumps(schema(), ensure_ascii=False, indent=1))
+    return 0
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a recipe, with every kind's settings."""
+    plain = (Train, Evaluate, Split, Clean)
+    kinds = {folder: every(contract) for folder, contract in contracts().items()}
+    classes = [(kind, "validation") for found in kinds.values() for kind in found.values()]
+    _, definitions = models_json_schema([*((c, "validation") for c in plain), *classes], ref_template="#/$defs/{model}")  # type: ignore[arg-type]
+    defs: dict[str, Any] = definitions.get("$defs", {})
+    for folder, found in kinds.items():
+        options = []
+        for name, kind in found.items():
+            one = kind.model_json_schema(ref_template="#/$defs/{model}")
+            defs.update(one.pop("$defs", {}))
+            one["properties"] = {"kind": {"const": name}, **one.get("properties", {})}
+            one["required"] = ["kind", *one.get("required", [])]
+            defs[f"{folder}.{name}"] = one
+            options.append({"$ref": f"#/$defs/{folder}.{name}"})
+        user = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string", "pattern": r"\.py$"}}}
+        defs[folder] = {"anyOf": [{"type": "string", "enum": list(found)}, *options, user]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "modelworks recipe", "type": "object",
+        "additionalProperties": False, "required": ["data"],
+        "properties": {
+            "version": {"type": "integer"}, "name": {"type": "string"}, "target": {"type": "string"},
+            "seed": {"type": "integer", "minimum": 0},
+            "data": {"anyOf": [{"type": "string"}, {
+                "type": "object", "required": ["source"], "additionalProperties": False,
+                "properties": {"source": {"anyOf": [{"type": "string"}, _ref("sources")]}, "split": _ref("Split"), "clean": _ref("Clean")},
+            }]},
+            "fields": {"type": "object", "additionalProperties": {"anyOf": [_ref("fields"), {"const": "ignore"}, {"type": "null"}, {"type": "object", "not": {"required": ["kind"]}}]}},
+            "task": _ref("tasks"), "model": _ref("models"), "train": _ref("Train"), "evaluate": _ref("Evaluate"),
+        },
+        "$defs": defs,
+    }
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
