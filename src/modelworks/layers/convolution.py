@@ -1,0 +1,45 @@
+"""Convolution → pooling → norm → activation, in one or two dimensions.
+
+Pooling comes before the norm and the activation (as in Jordan 2024, "94 % on CIFAR-10 in 3.29 seconds"): with
+increasing activations the result is as good, and they see a fraction of the values.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from modelworks.layers.activation import Activation, activation
+from modelworks.layers.normalisation import Normalisation, normalisation
+
+Downsample = Literal["max", "average", "stride"]
+
+
+class Convolution(nn.Module):
+    """One layer; `pool` > 1 shrinks each axis by that factor at its end."""
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        *,
+        axes: int = 2,
+        kernel: int = 3,
+        pool: int = 1,
+        by: Downsample = "max",
+        norm: Normalisation = "batch",
+        act: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        kind = (nn.Conv1d, nn.Conv2d)[axes - 1]
+        stride = pool if by == "stride" else 1
+        bias = norm == "none"  # a norm has its own
+        self.conv = kind(channels, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+        shrink = ((nn.MaxPool1d, nn.AvgPool1d), (nn.MaxPool2d, nn.AvgPool2d))[axes - 1][by == "average"]
+        self.pool = shrink(pool) if pool > stride else nn.Identity()
+        self.norm = normalisation(norm, outputs, axes)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.pool(self.conv(x))))
