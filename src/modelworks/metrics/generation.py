@@ -46,7 +46,7 @@ class GenerationMeter:
             self._sums.add(values_NF[part], weights_NR)
 
     def result(self) -> dict[str, dict[str, Any]]:
-        """`frechet`, `diversity` (generated variance over real: near 0 is collapse, 1 is right), accuracies."""
+        """`frechet`, `diversity` (generated variance over real: 0 is collapse, 1 is right), accuracies."""
         if self._sums is None or not self._sums.total[_ROWS]:
             return {}
         plain, spread = self._compare(self._sums.total[None]), self._compare(self._sums.weighted)

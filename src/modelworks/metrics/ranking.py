@@ -1,8 +1,8 @@
 """Metrics of ranks: area under the ROC curve and average precision, macro over columns of scores.
 
 Exact while the scores fit in `EXACT_ROWS` rows and `EXACT_CELLS` numbers; from then on a histogram of `BINS`
-bins, even in logits, and the result says "approximate". In a histogram the Poisson bootstrap needs no row: the
-weights of the n rows of a bin add up to Poisson(n).
+bins, even in logits, and the result says "approximate". In a histogram the Poisson bootstrap needs no row:
+the weights of the n rows of a bin add up to Poisson(n).
 
 Shapes: N rows, S score columns, G groups of equal score, R replicates.
 """

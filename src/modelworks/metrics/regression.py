@@ -3,7 +3,8 @@
     meter = RegressionMeter("price", decode=lambda stored: stored * 1000)
 
 `mape` is a share (0.1 is 10 %) over the rows whose truth is not zero; `pinball` is the mean over the
-quantiles asked for (Koenker & Bassett 1978), `coverage` the share of truths between the lowest and the highest of them.
+quantiles asked for (Koenker & Bassett 1978), `coverage` the share of truths between the lowest and the
+highest of them.
 
 Shapes: N rows, Q quantiles, F columns of sums, R replicates.
 """

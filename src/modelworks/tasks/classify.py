@@ -1,0 +1,171 @@
+"""classify: one of several classes, two or more.
+
+    task: {kind: classify, target: species, class_weights: balanced, label_smoothing: 0.1}
+
+An ensemble's loss is the mean of its members' own losses; its answer is the mean of their probabilities.
+B rows, K members, C classes, U units (C, or 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Setting
+from pydantic import NonNegativeFloat, PositiveInt, PrivateAttr
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelworks.core.errors import UserError
+from modelworks.core.field import Field, Layout
+from modelworks.core.task import Batch, Meter, Task
+from modelworks.layers.head import Head
+from modelworks.metrics.classification import ClassificationMeter
+from modelworks.tasks._target import UNKNOWN, each_member, mixed, named_weights, target_field
+
+
+class Classify(Task):
+    """Binary and multi-class classification."""
+
+    target_kind: ClassVar[str] = "category"
+    primary: ClassVar[str] = "accuracy"
+
+    objective: Literal["cross_entropy", "focal", "mse"] = "cross_entropy"
+    """Loss: cross-entropy; focal, which counts easy rows less (Lin et al. 2017); or the mean over classes of
+    the squared error of the probabilities."""
+    units: Literal["auto", "one"] = "auto"
+    """auto: one unit a class, softmax; one: a single sigmoid unit for two classes."""
+    gamma: NonNegativeFloat = 2.0
+    """Focal loss only: how fast easy rows lose weight; 0 is cross-entropy."""
+    class_weights: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = "none"
+    """Weight of a row by its class: balanced is rows / (classes · rows of the class), whose mean is 1 over
+    the training rows; or weights by class name, 1 where none is given. The loss is divided by the number of
+    rows."""
+    label_smoothing: float = Setting(0.0, ge=0, lt=1)
+    """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
+    threshold: float | None = Setting(None, gt=0, lt=1)
+    """Two classes only: probability from which the second is predicted; None: the likelier class."""
+    top_k: PositiveInt = 5
+    """k of the top-k accuracy, where there are more classes than k."""
+
+    _weight_C: Tensor | None = PrivateAttr(default=None)
+
+    @classmethod
+    def recognise(cls, target: Layout | None) -> float:
+        return 0.9 if target is not None and target.form == "index" else 0.0
+
+    # ------------------------------------------------------------------ learning
+    def head(self, width: int, members: int, fields: Mapping[str, Field]) -> nn.Module:
+        field = target_field(self.target, fields, "index", self.kind)
+        classes = field.layout.size
+        if classes < 2:
+            raise UserError(
+                f"{self.target!r} has {classes} class in the training split", "there must be two at least"
+            )
+        if classes != 2 and (self.units == "one" or self.threshold is not None):
+            setting = "units: one" if self.units == "one" else "threshold"
+            raise UserError(
+                f"task.{setting} is for two classes, {self.target!r} has {classes}", "leave it out"
+            )
+        weights = _class_weights(self.class_weights, field)
+        self._weight_C = None if weights is None else torch.tensor(weights)
+        return Head(width, 1 if self.units == "one" else classes, max(members, 1))
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        target_B = batch[self.target]
+        assert self._weight_C is not None or self.class_weights == "none", "head() learns the class weights"
+        if self._is_plain(output, batch):
+            smoothing = self.label_smoothing
+            total = F.cross_entropy(output.float(), target_B, reduction="sum", label_smoothing=smoothing)
+            return total, len(target_B)
+        return mixed(lambda target_B: self._rows(output, target_B), target_B, batch).sum(), len(target_B)
+
+    def _is_plain(self, output: Tensor, batch: Batch) -> bool:
+        """Whether torch's fused cross-entropy does it."""
+        usual = self.objective == "cross_entropy" and self._weight_C is None and self.units == "auto"
+        return usual and output.dim() == 2 and "mix.partner" not in batch
+
+    def _rows(self, output: Tensor, target_B: Tensor) -> Tensor:
+        """Loss of each row, (B,)."""
+        log_p = self._log_probability(output)  # (B, C) or (B, K, C)
+        _, target = each_member(log_p, target_B, ensemble=log_p.dim() == 3)
+        classes = log_p.shape[-1]
+        wanted = F.one_hot(target, classes).to(log_p.dtype)
+        wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / classes
+        weight_C = torch.ones(()) if self._weight_C is None else self._weight_C
+        weight_C = weight_C.to(log_p)
+        if self.objective == "mse":
+            weight = weight_C if weight_C.dim() == 0 else weight_C[target]
+            rows = (log_p.exp() - wanted).square().mean(-1) * weight
+        else:
+            # The smoothed part of each class has that class's weight, as in torch's cross_entropy.
+            cost = -log_p * wanted * weight_C
+            if self.objective == "focal":
+                cost = cost * (-torch.expm1(log_p)).clamp_min(1e-12) ** self.gamma
+            rows = cost.sum(-1)
+        return rows.mean(1) if rows.dim() == 2 else rows
+
+    def _log_probability(self, output: Tensor) -> Tensor:
+        """(…, U) → (…, C)."""
+        output = output.float()  # a softmax in half precision loses small probabilities
+        if self.units == "one":
+            return torch.cat([F.logsigmoid(-output), F.logsigmoid(output)], -1)
+        return F.log_softmax(output, -1)
+
+    # ------------------------------------------------------------------ answering
+    def predict(self, output: Tensor) -> dict[str, Tensor]:
+        probability = self._log_probability(output).exp()
+        probability_BC = probability.mean(1) if probability.dim() == 3 else probability
+        if self.threshold is None:
+            return {"prediction": probability_BC.argmax(-1), "probability": probability_BC}
+        return {"prediction": (probability_BC[:, 1] >= self.threshold).long(), "probability": probability_BC}
+
+    def answer(
+        self, predicted: Mapping[str, np.ndarray], fields: Mapping[str, Field]
+    ) -> dict[str, list[Any]]:
+        field = fields[self.target]
+        columns = {"prediction": field.decode(predicted["prediction"])}
+        for code, label in enumerate(class_labels(field)):
+            columns[f"probability_{label}"] = predicted["probability"][:, code].tolist()
+        return columns
+
+    def meter(self, fields: Mapping[str, Field], bootstrap: int = 200, seed: int = 0) -> Meter:
+        return ClassificationMeter(
+            self.target, class_labels(fields[self.target]), self.top_k, bootstrap, seed
+        )
+
+    def baseline(self, fields: Mapping[str, Field], target: np.ndarray) -> dict[str, np.ndarray]:
+        """The commonest class, with the training frequencies as probabilities."""
+        counts_C = np.bincount(
+            np.asarray(target).reshape(-1).astype(np.int64), minlength=fields[self.target].layout.size
+        )
+        share_C = (counts_C / max(counts_C.sum(), 1)).astype(np.float32)
+        return {"prediction": share_C.argmax(keepdims=True), "probability": share_C[None]}
+
+
+def class_labels(field: Field) -> list[str]:
+    """The name of each code."""
+    return [UNKNOWN if label is None else str(label) for label in field.decode(np.arange(field.layout.size))]
+
+
+def _class_weights(wanted: str | Mapping[str, float], field: Field) -> list[float] | None:
+    labels = class_labels(field)
+    if isinstance(wanted, Mapping):
+        return named_weights(wanted, labels, "task.class_weights")
+    if wanted == "none":
+        return None
+    known = field.state.get("counts")
+    if known is None:
+        raise UserError(
+            f"task.class_weights: the field {field.kind} does not count its classes",
+            "give weights by class name",
+        )
+    # Counts are of the categories; a class that stands for unknown values has none, and no rows to weigh.
+    remaining = iter(np.asarray(known, np.float64).tolist())
+    counts = [
+        0.0 if label == UNKNOWN and len(known) < len(labels) else next(remaining, 0.0) for label in labels
+    ]
+    present = sum(count > 0 for count in counts)
+    return [sum(counts) / (present * count) if count else 1.0 for count in counts]
