@@ -23,13 +23,15 @@ from torch import Tensor
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.task import Player, Task
+from modelworks.engine.capture import Captured
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
-from modelworks.engine.guard import Watch
+from modelworks.engine.guard import Verdict, Watch
 from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors, set_lr
 from modelworks.engine.order import batches
 from modelworks.engine.parallel import World
 from modelworks.engine.regime import Train
+from modelworks.engine.schedule import Plateau
 from modelworks.engine.store import Store
 
 MICRO_BATCH = 4096
@@ -63,8 +65,8 @@ class State:
     """Validations since the best one."""
     skip: list[int] = field(default_factory=list)
     """Steps that the guard passes over."""
-    guard: dict[str, Any] = field(default_factory=dict)
-    schedule: dict[str, Any] = field(default_factory=dict)
+    guard: list[dict[str, Any]] = field(default_factory=list)
+    plateau: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,14 +120,16 @@ def loop(
         network.to(memory_format=torch.channels_last)
     players = task.players(network)
     optimizers = [train.optimizer.build(player.parameters) for player in players]
-    state, watch = State(), Watch(train.guard)
+    state, watches = State(), [Watch(train.guard) for _ in players]
+    plateau = Plateau(train.schedule, not metric[1]) if metric and train.schedule.kind == "plateau" else None
+    captured = [Captured(network, [p for _, p in player.parameters], player.loss) if _captures(train, rows, world) else None for player in players]
     average = Kept(network) if train.ema else None
     best: Kept | None = None
     note = ""
 
     def restore(loaded: Checkpoint) -> None:
         nonlocal state, best
-        state = State(**loaded.state)
+        state = State(step=loaded.step, **loaded.state)
         _load(network, {n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
         if average is not None:
             for name in average.tensors:
@@ -138,7 +142,10 @@ def loop(
             prefix = f"{player.name}/"
             tensors = {n[len(prefix) :]: t for n, t in loaded.optimizer.items() if n.startswith(prefix)}
             load_optimizer_tensors(optimizer, tensors, state.optimizers[player.name])
-        watch.load(state.guard)
+        for watch, remembered in zip(watches, state.guard, strict=True):
+            watch.load(remembered)
+        if plateau is not None:
+            plateau.load(state.plateau)
 
     def snapshot() -> Checkpoint:
         weights = {f"model.{n}": t for n, t in network.state_dict().items()}
@@ -148,7 +155,8 @@ def loop(
         for player, optimizer in zip(players, optimizers, strict=True):
             named, scalars[player.name] = optimizer_tensors(optimizer)
             tensors |= {f"{player.name}/{n}": t for n, t in named.items()}
-        state.guard = watch.state()
+        state.guard = [watch.state for watch in watches]
+        state.plateau = plateau.state if plateau is not None else {}
         state.optimizers = scalars
         return Checkpoint(state.step, weights, tensors, {k: v for k, v in vars(state).items() if k != "step"})
 
@@ -162,8 +170,7 @@ def loop(
         loaded, complaints = checkpoints.load()
         note = "; ".join(complaints)
         if loaded is not None:
-            loaded.state.pop("step", None)
-            restore(Checkpoint(loaded.step, loaded.weights, loaded.optimizer, {"step": loaded.step, **loaded.state}))
+            restore(loaded)
 
     size = len(rows) if train.batch_size == "full" else min(int(train.batch_size or 128), len(rows))
     per_epoch = -(-len(rows) // size)
@@ -186,17 +193,17 @@ def loop(
     while not stop:  # again only after a rewind
         rewound = False
         for _, positions in batches(len(rows), size, seed, state.samples, lengths):
-            factor = train.schedule.factor(state.step, _horizon(train, total, state), state.schedule)
+            factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (plateau.factor if plateau else 1.0)
             for optimizer in optimizers:
                 set_lr(optimizer, factor)
             network.train()
-            verdict = None
+            verdict = Verdict("ok")
             if state.step not in state.skip:
-                metrics, verdict = _step(network, players, optimizers, fields, rows, positions, train, seed, state, watch, world, channels_last)
+                metrics, verdict = _step(players, optimizers, captured, watches, fields, rows, positions, train, seed, state.step, world, channels_last)
                 metrics["lr"] = optimizers[0].param_groups[0]["lr"]
             else:
                 metrics = {}
-            if verdict is not None and verdict.action != "ok":
+            if verdict.action != "ok":
                 named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (", …" if len(positions) > 8 else "")
                 message = f"step {state.step}: {verdict.reason}; rows {named}"
                 if verdict.action == "stop":
@@ -206,7 +213,7 @@ def loop(
                     skip = sorted({*state.skip, state.step})
                     if loaded is None:
                         raise UserError(f"{message}; there is no checkpoint to rewind to yet", "set train.checkpoint_steps, or train.guard.on: skip")
-                    restore(Checkpoint(loaded.step, loaded.weights, loaded.optimizer, {"step": loaded.step, **loaded.state}))
+                    restore(loaded)
                     state.skip = skip
                     yield event("note", message=f"{message}: rewound to step {state.step}, will pass over it")
                     rewound = True
@@ -235,7 +242,8 @@ def loop(
                         best = average and _copy(average, network) or Kept(network)
                 else:
                     state.stale += 1
-                train.schedule.observe(value if not more else -value, state.schedule)
+                if plateau is not None:
+                    plateau.update(value)
                 yield event("valid", result)
                 if train.target_metric is not None and value == value and (value >= train.target_metric if more else value <= train.target_metric):
                     stop = stop or f"{name} reached {train.target_metric:g}"
@@ -261,31 +269,32 @@ def loop(
 
 
 def _step(
-    network: Network, players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], fields: Mapping[str, Field],
-    rows: Store, positions: np.ndarray, train: Train, seed: int, state: State, watch: Watch, world: World, channels_last: bool,
-) -> tuple[dict[str, float], Any]:
+    players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], captured: list[Captured | None], watches: list[Watch],
+    fields: Mapping[str, Field], rows: Store, positions: np.ndarray, train: Train, seed: int, step: int, world: World, channels_last: bool,
+) -> tuple[dict[str, float], Verdict]:
     """One optimizer step of every player: gather, augment, forward, backward, guard, update."""
-    world.seed(seed, state.step)
+    world.seed(seed, step)
     mine = world.share(positions)
     micro = train.micro_batch or MICRO_BATCH
     pieces = [mine[start : start + micro] for start in range(0, len(mine), micro)]
+    # One piece on one process: the mean is differentiated at once, which costs nothing.
+    alone = len(pieces) == 1 and world.size == 1
     metrics: dict[str, float] = {}
-    verdict = None
-    held = None
-    for player, optimizer in zip(players, optimizers, strict=True):
+    verdict = Verdict("ok")
+    batch: dict[str, Tensor] = {}
+    for player, optimizer, capture, watch in zip(players, optimizers, captured, watches, strict=True):
         optimizer.zero_grad(set_to_none=True)
         total, count = 0.0, 0
         for piece in pieces:
-            if held is None or len(pieces) > 1:  # players of one step see the same rows
-                held = prepare_batch(rows.gather(piece), fields, world.device, world.generator, channels_last)
-            loss, counted = player.loss(held)
-            # One piece on one process: divide before the backward pass, which costs nothing.
-            alone = len(pieces) == 1 and world.size == 1
-            (loss / counted if alone else loss).backward(inputs=[p for _, p in player.parameters] if len(players) > 1 else None)
-            total += float(loss.detach())
-            count += int(counted)
-        total, count = world.sum(total, count)
-        if len(pieces) > 1 or world.size > 1:
+            if not batch or not alone:  # the players of one step see the same rows
+                batch = prepare_batch(rows.gather(piece), fields, world.device, world.generator, channels_last)
+            done = capture(batch) if capture is not None and alone else None
+            if done is None:
+                loss, counted = done = player.loss(batch)
+                (loss / counted if alone else loss).backward(inputs=[p for _, p in player.parameters] if len(players) > 1 else None)
+            total, count = total + float(done[0].detach()), count + int(done[1])
+        if not alone:
+            total, count = world.sum(total, count)
             world.sum_gradients(player.parameters)
             for _, parameter in player.parameters:
                 if parameter.grad is not None:
@@ -296,7 +305,7 @@ def _step(
         norm = None
         if train.clip:
             norm = float(torch.nn.utils.clip_grad_norm_([p for _, p in player.parameters], train.clip))
-        verdict = watch.check(mean, norm, player.name)
+        verdict = watch.check(mean, norm)
         if verdict.action != "ok":
             return metrics, verdict
         optimizer.step()
@@ -363,6 +372,13 @@ def _horizon(train: Train, total: int, state: State) -> int:
     if train.minutes is None or state.step < 10:
         return total if total < 2**62 else max(1000, state.step)
     return max(state.step + 1, min(total, int(state.step * 60 * train.minutes / max(state.seconds, 1e-9))))
+
+
+def _captures(train: Train, rows: Store, world: World) -> bool:
+    """Whether steps are worth recording: fixed shapes on a CPU, where bookkeeping is what small networks pay for."""
+    if train.capture is not None:
+        return train.capture
+    return world.size == 1 and world.device.type == "cpu" and not any(c.ragged for c in rows.columns.values())
 
 
 def _channels_last(network: Network, train: Train) -> bool:

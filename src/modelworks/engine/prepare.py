@@ -37,10 +37,12 @@ Progress = Callable[[str, int, int], None]
 """(what, done, of): called now and then."""
 
 
-def cache_folder() -> Path:
-    """Where prepared data is kept: MODELWORKS_CACHE, else the user's cache folder."""
+def store_folder() -> Path:
+    """Where prepared data is kept: MODELWORKS_STORE, else `store` in MODELWORKS_CACHE or the user's cache folder."""
+    if "MODELWORKS_STORE" in os.environ:
+        return Path(os.environ["MODELWORKS_STORE"])
     base = os.environ.get("MODELWORKS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "modelworks"
-    return Path(base).expanduser()
+    return Path(base).expanduser() / "store"
 
 
 def fit(fields: Mapping[str, Field], dataset: Dataset, progress: Progress | None = None) -> dict[str, Field]:
@@ -81,7 +83,7 @@ def prepare(
     dataset: Dataset, fields: Mapping[str, Field], cache: Path | None = None, progress: Progress | None = None, wanted: str = "train"
 ) -> Prepared:
     """Encode the dataset, or find it encoded already. Raises DataError when the `wanted` split has no usable row."""
-    folder = (cache or cache_folder()) / "store" / _key(dataset, fields)
+    folder = (cache or store_folder()) / _key(dataset, fields)
     with _locked(folder):
         if not (folder / "store.json").exists():
             _Writer(folder, dataset, fields, progress).run()

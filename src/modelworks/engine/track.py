@@ -74,6 +74,7 @@ class Console:
         self.echo = echo or (lambda text: print(text, flush=True))
         self._shown, self._mark, self._rate, self._loss = 0.0, (0, 0.0), 0.0, None
         self._best: Any = ""
+        self._told, self._line = 0.0, ""
         self._bar = None
         self._task: Any = None
         if sys.stderr.isatty() and echo is None:
@@ -110,8 +111,16 @@ class Console:
             loss = event.metrics.get("loss")
             shown = f"  epoch {event.epoch:6.2f}  step {event.step:>7,}  loss {_number(self._loss)}  valid loss {_number(loss)}"
             shown += f"  {self.metric} {_number(value)}" if self.metric != "loss" else ""
-            self._say(f"{shown}  {self._rate:,.0f} rows/s  {self._left(event)}")
+            now = time.monotonic()
+            # Short epochs would fill the screen: a line every other second tells as much, and the last one comes with the end.
+            self._line = f"{shown}  {self._rate:,.0f} rows/s  {self._left(event)}"
+            if now - self._told >= 2.0:
+                self._told = now
+                self._say(self._line)
+                self._line = ""
         elif event.kind in ("note", "end") and event.message:
+            if event.kind == "end" and self._line:
+                self._say(self._line)
             self._say(f"  {event.message}")
 
     def close(self) -> None:

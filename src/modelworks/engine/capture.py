@@ -1,0 +1,133 @@
+"""Capture: one forward and backward pass recorded as a flat graph of tensor operations, replayed without autograd.
+
+Small networks on a CPU spend most of a step in Python and autograd bookkeeping; the recorded graph skips both and
+runs the same kernels in the same order, so its numbers are the same bits. A pass that cannot be recorded exactly
+(data-dependent control flow) is run line by line as before: every recording is checked against one real pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+aten = torch.ops.aten
+_NOOPS = {aten.detach.default, aten.detach_.default, aten.alias.default}
+SHAPES = 4
+"""Batch shapes recorded at the most; ragged data has too many to be worth it."""
+
+Loss = Callable[[Mapping[str, Tensor]], tuple[Tensor, Any]]
+
+
+class Captured:
+    """Computes (loss sum, count) of a batch and leaves the gradient of the mean loss in `.grad`."""
+
+    def __init__(self, network: nn.Module, parameters: Sequence[Tensor], loss: Loss) -> None:
+        self.network, self.parameters, self.loss = network, list(parameters), loss
+        own = {id(p) for p in self.parameters}
+        named = dict(network.named_parameters())
+        self._names = [name for name, p in named.items() if id(p) in own]
+        self._leaves = [named[name] for name in self._names]
+        self._rest = {name: t for name, t in network.state_dict(keep_vars=True).items() if name not in set(self._names)}
+        self._graphs: dict[Any, Callable[..., Any] | None] = {}
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Any] | None:
+        """None where this batch cannot be run so."""
+        key = tuple((name, tuple(t.shape), t.dtype) for name, t in batch.items())
+        if key not in self._graphs:
+            self._graphs[key] = self._record(batch) if len(self._graphs) < SHAPES else None
+        graph = self._graphs[key]
+        if graph is None:
+            return None
+        with torch._C._AutoDispatchBelowAutograd():  # no autograd bookkeeping at all
+            total, count, *gradients = graph(*self._leaves, *self._rest.values(), *batch.values())
+        for leaf, gradient in zip(self._leaves, gradients, strict=True):
+            leaf.grad = gradient
+        return total, count
+
+    def _record(self, batch: Mapping[str, Tensor]) -> Callable[..., Any] | None:
+        names, keys = self._names, list(batch)
+        rest = list(self._rest)
+
+        def once(*tensors: Tensor) -> tuple[Any, ...]:
+            leaves = [t.detach().requires_grad_() for t in tensors[: len(names)]]
+            others = tensors[len(names) : len(names) + len(rest)]
+            values = dict(zip(keys, tensors[len(names) + len(rest) :], strict=True))
+            swapped = dict(zip(names, leaves, strict=True)) | dict(zip(rest, others, strict=True))
+            total, count = _with(self.network, swapped, self.loss, values)
+            gradients = torch.autograd.grad(total / count, leaves)
+            return total.detach(), count, *gradients
+
+        copies = [t.detach().clone() for t in (*self._leaves, *self._rest.values())]
+        state = torch.get_rng_state()
+        try:
+            recorded = _cleaned(make_fx(once)(*copies, *batch.values()))
+            first = [t.detach().clone() for t in (*self._leaves, *self._rest.values())]
+            second = [t.clone() for t in first]
+            torch.set_rng_state(state)
+            expected = [*once(*first, *batch.values()), *first]
+            torch.set_rng_state(state)
+            with torch._C._AutoDispatchBelowAutograd():
+                found = [*recorded(*second, *batch.values()), *second]
+            same = all(
+                torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(expected, found, strict=True)
+            )
+            return recorded if same else None
+        except Exception:  # noqa: BLE001 - whatever cannot be recorded is run as it is written
+            return None
+        finally:
+            torch.set_rng_state(state)
+
+
+def _with(network: nn.Module, tensors: Mapping[str, Tensor], loss: Loss, batch: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
+    """The loss with the network's tensors replaced; the loss calls the network itself."""
+
+    class _Call(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self) -> tuple[Tensor, Any]:
+            return loss(batch)
+
+    return functional_call(_Call(), {f"network.{name}": t for name, t in tensors.items()}, ())
+
+
+def _cleaned(module: torch.fx.GraphModule) -> Callable[..., Any]:
+    """Without what only autograd needs, and without dead operations; a plain function of tensors."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in _NOOPS:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    for node in list(graph.nodes):  # t(t(x)) is x
+        if _is(node, aten.t.default) and _is(node.args[0], aten.t.default):
+            node.replace_all_uses_with(node.args[0].args[0])
+    changed = True
+    while changed:
+        changed = False
+        for node in reversed(list(graph.nodes)):
+            if node.op == "call_function" and not node.users and _pure(node.target):
+                graph.erase_node(node)
+                changed = True
+    graph.set_codegen(torch.fx.graph.CodeGen())
+    graph.lint()
+    module.recompile()
+    return module.forward
+
+
+def _is(node: Any, target: Any) -> bool:
+    return getattr(node, "op", "") == "call_function" and node.target is target
+
+
+def _pure(target: Any) -> bool:
+    return (
+        isinstance(target, torch._ops.OpOverload)
+        and not target._schema.is_mutable
+        and torch.Tag.nondeterministic_seeded not in target.tags
+        and "batch_norm" not in str(target)  # writes its running statistics though its schema does not say so
+    )
