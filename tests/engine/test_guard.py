@@ -12,11 +12,20 @@ from modelworks.engine.guard import Guard, Watch
 
 
 def steady(watch, steps=60, level=1.0):
-    return [watch.check(level + 0.1 * math.sin(step), 2.0 + 0.2 * math.cos(step)).action for step in range(steps)]
+    return [
+        watch.check(level + 0.1 * math.sin(step), 2.0 + 0.2 * math.cos(step)).action for step in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("action", ["skip", "rewind", "stop"])
-@pytest.mark.parametrize("loss,norm,word", [(math.nan, 1.0, "loss is not a number"), (math.inf, 1.0, "loss is infinite"), (1.0, math.nan, "gradient norm is not a number")])
+@pytest.mark.parametrize(
+    "loss,norm,word",
+    [
+        (math.nan, 1.0, "loss is not a number"),
+        (math.inf, 1.0, "loss is infinite"),
+        (1.0, math.nan, "gradient norm is not a number"),
+    ],
+)
 def test_what_is_not_finite_never_passes(action, loss, norm, word):
     verdict = Watch(Guard(action=action)).check(loss, norm, rows=[3, 17], step=1200)
     assert verdict.action == action
@@ -26,7 +35,10 @@ def test_what_is_not_finite_never_passes(action, loss, norm, word):
 
 
 def test_long_batches_are_cut_in_the_message():
-    assert "(rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 118 more)" in Watch(Guard()).check(math.nan, rows=range(128)).reason
+    assert (
+        "(rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 118 more)"
+        in Watch(Guard()).check(math.nan, rows=range(128)).reason
+    )
 
 
 def test_a_spike_is_judged_only_after_the_warm_up():
@@ -86,7 +98,10 @@ def test_rewinding_in_a_circle_ends():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.one_of(st.floats(0, 10), st.just(math.nan), st.just(1e6)), min_size=20, max_size=120), st.integers(0, 100))
+@given(
+    st.lists(st.one_of(st.floats(0, 10), st.just(math.nan), st.just(1e6)), min_size=20, max_size=120),
+    st.integers(0, 100),
+)
 def test_a_resumed_watch_judges_the_same(losses, cut):
     guard = Guard(spike=3.0, window=16, warmup=5, patience=4)
     whole = Watch(guard)

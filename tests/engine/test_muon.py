@@ -21,7 +21,9 @@ def test_orthogonalise_is_the_polynomial_of_the_singular_values(shape):
     for _ in range(5):
         s = a * s + b * s**3 + c * s**5
     torch.testing.assert_close(orthogonalise(matrices), u @ torch.diag_embed(s) @ vh)
-    torch.testing.assert_close(orthogonalise(matrices.float()).double(), u @ torch.diag_embed(s) @ vh, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        orthogonalise(matrices.float()).double(), u @ torch.diag_embed(s) @ vh, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_singular_values_end_near_one():
@@ -38,7 +40,10 @@ def test_steps_are_torchs_within_bfloat16(nesterov, scale, theirs):
     start = [torch.randn(8, 12), torch.randn(12, 8), torch.randn(8, 12), torch.randn(5, 5)]
     ours, reference = [[nn.Parameter(t.clone()) for t in start] for _ in range(2)]
     more = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9, "nesterov": nesterov}
-    optimizers = Muon(ours, precision="bfloat16", scale=scale, **more), torch.optim.Muon(reference, adjust_lr_fn=theirs, **more)
+    optimizers = (
+        Muon(ours, precision="bfloat16", scale=scale, **more),
+        torch.optim.Muon(reference, adjust_lr_fn=theirs, **more),
+    )
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
         for one, two in zip(ours, reference, strict=True):
@@ -60,7 +65,9 @@ def test_one_step_by_hand_in_float64():
     Muon([p], lr=0.1, weight_decay=0.5, momentum=0.9).step()
     momentum = 0.1 * p.grad
     direction = orthogonalise((0.1 * p.grad + 0.9 * momentum).flatten(1)[None])[0]
-    torch.testing.assert_close(p.detach(), before * 0.95 - 0.1 * update_scale("spectral", 4, 12) * direction.view_as(p))
+    torch.testing.assert_close(
+        p.detach(), before * 0.95 - 0.1 * update_scale("spectral", 4, 12) * direction.view_as(p)
+    )
 
 
 def test_spectral_scale_gives_adamws_size():

@@ -15,7 +15,13 @@ torch.set_num_threads(1)
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)
+        nn.Conv2d(2, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 8),
+        nn.Tanh(),
+        nn.Linear(8, 3),
     ).to(memory_format=torch.channels_last)
 
 
@@ -33,7 +39,10 @@ def variants():
     yield from ((kind, {}) for kind in KINDS)
     yield "sgd", {"momentum": 0.9, "nesterov": True}
     yield "rmsprop", {"momentum": 0.9, "centered": True}
-    yield "adamw", {"amsgrad": True, "groups": [{"match": "0.*", "frozen": True}, {"match": "4.*", "lr_scale": 0.1}]}
+    yield (
+        "adamw",
+        {"amsgrad": True, "groups": [{"match": "0.*", "frozen": True}, {"match": "4.*", "lr_scale": 0.1}]},
+    )
     yield "asgd", {"t0": 3}
     yield "muon", {"scale": "original", "nesterov": False, "adamw_names": ["6.*"]}
 
@@ -73,7 +82,15 @@ def test_resume_is_bit_identical(kind, more):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "muon"])
 def test_steps_are_torchs(kind):
     """The same three steps as the torch class by name, with torch's own defaults but for the rate."""
-    name = {"gd": "SGD", "sgd": "SGD", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "rmsprop": "RMSprop", "asgd": "ASGD"}
+    name = {
+        "gd": "SGD",
+        "sgd": "SGD",
+        "adamw": "AdamW",
+        "nadam": "NAdam",
+        "radam": "RAdam",
+        "rmsprop": "RMSprop",
+        "asgd": "ASGD",
+    }
     ours, reference = network(), network()
     optimizer = Optimizer(kind=kind, lr=0.01, no_decay="none").build(ours.named_parameters())
     torchs = getattr(torch.optim, name.get(kind, kind.capitalize()))(reference.parameters(), lr=0.01)
@@ -91,10 +108,16 @@ def groups_of(optimizer):
 
 def test_norms_and_biases_do_not_decay():
     groups = groups_of(Optimizer(weight_decay=0.1).build(network().named_parameters()))
-    assert {name for name, group in groups.items() if group["weight_decay"] == 0.1} == {"0.weight", "4.weight", "6.weight"}
+    assert {name for name, group in groups.items() if group["weight_decay"] == 0.1} == {
+        "0.weight",
+        "4.weight",
+        "6.weight",
+    }
     groups = groups_of(Optimizer(weight_decay=0.1, no_decay="none").build(network().named_parameters()))
     assert all(group["weight_decay"] == 0.1 for group in groups.values())
-    groups = groups_of(Optimizer(weight_decay=0.1, no_decay=["norms_and_biases", "6.*"]).build(network().named_parameters()))
+    groups = groups_of(
+        Optimizer(weight_decay=0.1, no_decay=["norms_and_biases", "6.*"]).build(network().named_parameters())
+    )
     assert {name for name, group in groups.items() if group["weight_decay"]} == {"0.weight", "4.weight"}
 
 
@@ -112,7 +135,10 @@ def test_no_decay_is_carried_out():
 
 def test_groups_by_name():
     model = network()
-    settings = Optimizer(lr=0.1, groups=[{"match": "0.*", "frozen": True}, {"match": ["4.*"], "lr_scale": 0.5, "weight_decay": 0.3}])
+    settings = Optimizer(
+        lr=0.1,
+        groups=[{"match": "0.*", "frozen": True}, {"match": ["4.*"], "lr_scale": 0.5, "weight_decay": 0.3}],
+    )
     optimizer = settings.build(model.named_parameters())
     groups = groups_of(optimizer)
     assert not model[0].weight.requires_grad
@@ -146,4 +172,6 @@ def test_a_checkpoint_of_another_model_is_refused():
 def test_fused_where_there_is_a_kernel():
     for kind in KINDS:
         optimizer = Optimizer(kind=kind).build(nn.Linear(2, 2).named_parameters())
-        assert bool(optimizer.param_groups[-1].get("fused")) == (kind in ("gd", "sgd", "adam", "adamw", "adagrad", "muon"))
+        assert bool(optimizer.param_groups[-1].get("fused")) == (
+            kind in ("gd", "sgd", "adam", "adamw", "adagrad", "muon")
+        )

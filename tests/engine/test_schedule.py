@@ -28,16 +28,36 @@ def torchs(make, lr=1.0, steps=TOTAL):
 
 
 CASES = {
-    "cosine": (Schedule(kind="cosine", warmup=0, floor=0.1), lambda o: lrs.CosineAnnealingLR(o, TOTAL, eta_min=0.1)),
-    "restarts": (Schedule(kind="cosine", warmup=0, cycles=4), lambda o: lrs.CosineAnnealingWarmRestarts(o, TOTAL // 4)),
-    "one_cycle": (Schedule(kind="one_cycle"), lambda o: lrs.OneCycleLR(o, max_lr=1.0, total_steps=TOTAL, cycle_momentum=False)),
+    "cosine": (
+        Schedule(kind="cosine", warmup=0, floor=0.1),
+        lambda o: lrs.CosineAnnealingLR(o, TOTAL, eta_min=0.1),
+    ),
+    "restarts": (
+        Schedule(kind="cosine", warmup=0, cycles=4),
+        lambda o: lrs.CosineAnnealingWarmRestarts(o, TOTAL // 4),
+    ),
+    "one_cycle": (
+        Schedule(kind="one_cycle"),
+        lambda o: lrs.OneCycleLR(o, max_lr=1.0, total_steps=TOTAL, cycle_momentum=False),
+    ),
     "one_cycle_late": (
         Schedule(kind="one_cycle", peak=0.55, start=0.1, floor=0.001),
-        lambda o: lrs.OneCycleLR(o, max_lr=1.0, total_steps=TOTAL, pct_start=0.55, div_factor=10, final_div_factor=100, cycle_momentum=False),
+        lambda o: lrs.OneCycleLR(
+            o,
+            max_lr=1.0,
+            total_steps=TOTAL,
+            pct_start=0.55,
+            div_factor=10,
+            final_div_factor=100,
+            cycle_momentum=False,
+        ),
     ),
     "step": (Schedule(kind="step", every=7, gamma=0.3), lambda o: lrs.StepLR(o, 7, 0.3)),
     "step_share": (Schedule(kind="step", every=0.25, gamma=0.3), lambda o: lrs.StepLR(o, 10, 0.3)),
-    "milestones": (Schedule(kind="step", at=[5, 0.5, 30], gamma=0.3), lambda o: lrs.MultiStepLR(o, [5, 20, 30], 0.3)),
+    "milestones": (
+        Schedule(kind="step", at=[5, 0.5, 30], gamma=0.3),
+        lambda o: lrs.MultiStepLR(o, [5, 20, 30], 0.3),
+    ),
     "exponential": (Schedule(kind="exponential", every=1, gamma=0.9), lambda o: lrs.ExponentialLR(o, 0.9)),
     "triangular": (
         Schedule(kind="cyclic", every=10, floor=0.2),
@@ -56,13 +76,17 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_course_is_torchs(name):
     schedule, make = CASES[name]
-    assert [schedule.factor(step, TOTAL) for step in range(TOTAL)] == pytest.approx(torchs(make), rel=1e-9, abs=1e-12)
+    assert [schedule.factor(step, TOTAL) for step in range(TOTAL)] == pytest.approx(
+        torchs(make), rel=1e-9, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("minimise", [True, False])
 @pytest.mark.parametrize("patience,cooldown", [(0, 0), (2, 0), (1, 3)])
 def test_plateau_is_torchs_also_after_a_resume(minimise, patience, cooldown):
-    settings_ = Schedule(kind="plateau", gamma=0.5, patience=patience, cooldown=cooldown, threshold=0.01, floor=0.05)
+    settings_ = Schedule(
+        kind="plateau", gamma=0.5, patience=patience, cooldown=cooldown, threshold=0.01, floor=0.05
+    )
     values = torch.randn(60, generator=torch.Generator().manual_seed(patience)).abs().add(1).tolist()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = lrs.ReduceLROnPlateau(
@@ -94,12 +118,21 @@ def test_wsd_rises_stays_and_falls():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(KINDS)), st.integers(1, 500), st.integers(0, 600), st.sampled_from([0.0, 0.3, 5.0, 1000.0]))
+@given(
+    st.sampled_from(list(KINDS)),
+    st.integers(1, 500),
+    st.integers(0, 600),
+    st.sampled_from([0.0, 0.3, 5.0, 1000.0]),
+)
 def test_factors_stay_between_the_floor_and_one(kind, total, step, warmup):
     more = {} if kind == "one_cycle" else {"warmup": warmup}
     schedule = Schedule(kind=kind, **more)
     factor = schedule.factor(step, total)
-    low = KINDS[kind].get("floor", 0.0) if not more or step >= (warmup if warmup >= 1 else warmup * total) else 0.0
+    low = (
+        KINDS[kind].get("floor", 0.0)
+        if not more or step >= (warmup if warmup >= 1 else warmup * total)
+        else 0.0
+    )
     assert low - 1e-12 <= factor <= 1 + 1e-12
     assert factor == schedule.factor(step, total)
 

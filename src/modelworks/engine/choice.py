@@ -1,4 +1,4 @@
-"""Settings whose other settings depend on their `kind`: one table says which kind has which, with what default.
+"""Settings whose other settings depend on their `kind`: a table says which kind has which.
 
     TABLE = {"sgd": {"lr": 0.1, "momentum": 0.0}, "adam": {"lr": 1e-3, "betas": (0.9, 0.999)}}
 
@@ -37,7 +37,11 @@ def refuse_foreign(settings: Settings, kind: str, table: Table) -> None:
         others = [other for other, names in table.items() if name in names]
         guess = did_you_mean(name, own)
         remedy = f"it has: {listed}; {name!r} belongs to {', '.join(others)}"
-        problems.append(Problem(name, f"{kind} has no setting {name!r}", f"{guess} {remedy}" if "did you" in guess else remedy))
+        problems.append(
+            Problem(
+                name, f"{kind} has no setting {name!r}", f"{guess} {remedy}" if "did you" in guess else remedy
+            )
+        )
     raise PydanticCustomError("nested", "nested", {"nested": problems})
 
 

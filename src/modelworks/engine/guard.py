@@ -1,8 +1,8 @@
 """Guard: looks at the loss and the gradient before each step, and keeps a bad one from reaching the weights.
 
-    watch = Watch(Guard(action="skip", spike=4.0))
-    verdict = watch.check(loss, grad_norm, rows, step)
-    if verdict.action != "ok": report(verdict.reason)   # names the rows
+watch = Watch(Guard(action="skip", spike=4.0))
+verdict = watch.check(loss, grad_norm, rows, step)
+if verdict.action != "ok": report(verdict.reason)   # names the rows
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Guard(Settings):
     """What to do about a step whose loss or gradient is not finite, or spikes."""
 
     action: Literal["stop", "skip", "rewind"] = "skip"
-    """`skip` leaves the step out; `rewind` goes back to the last checkpoint and past the batch; `stop` ends training."""
+    """`skip` leaves the step out; `rewind` goes back to the last checkpoint and past the batch; `stop` ends
+    training."""
     spike: float | None = Setting(None, gt=1)
     """A loss over this many times the recent median is bad. None: only a loss that is not finite is, since in
     small batches the hardest rows stand out for good and would never be learned."""
@@ -40,7 +41,8 @@ class Guard(Settings):
     warmup: int = Setting(50, ge=2)
     """Good steps before spikes are judged."""
     patience: int = Setting(10, ge=0)
-    """Bad steps in a row that are borne; one more stops training. For `rewind`, a row ends after `warmup` good steps."""
+    """Bad steps in a row that are borne; one more stops training. For `rewind` a row ends after `warmup`
+    good steps."""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,7 +90,10 @@ class Watch:
         if guard.action == "stop":
             return Verdict("stop", reason)
         if self._bad > guard.patience:
-            return Verdict("stop", f"{reason}; {self._bad} bad steps in a row: lower the learning rate or clip the gradient")
+            return Verdict(
+                "stop",
+                f"{reason}; {self._bad} bad steps in a row: lower the learning rate or clip the gradient",
+            )
         return Verdict(guard.action, reason)
 
     def _fault(self, what: str, value: float, recent: deque[float], factor: float | None) -> str:

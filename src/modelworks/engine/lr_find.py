@@ -1,7 +1,7 @@
 """Learning-rate finder: raise the rate step by step and watch the loss (Smith 2017, range test).
 
-    curve = find_lr(lambda lr: one_training_step(lr), lo=1e-6, hi=10.0, steps=100)
-    curve.suggestion        # None when the loss never fell
+curve = find_lr(lambda lr: one_training_step(lr), lo=1e-6, hi=10.0, steps=100)
+curve.suggestion        # None when the loss never fell
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Curve:
     smoothed: list[float]
     """Its bias-corrected moving average."""
     suggestion: float | None
-    """A third of the way back from the end of the longest fall, by log rate (the "valley"): stable and fast."""
+    """A third of the way back from the end of the longest fall, by log rate (the "valley")."""
     steepest: float | None
     """Where the smoothed loss falls fastest by log rate."""
     diverged: bool
@@ -32,9 +32,10 @@ class Curve:
 
 
 def find_lr(step: Callable[[float], float], lo: float = 1e-6, hi: float = 10.0, steps: int = 100) -> Curve:
-    """Take up to `steps` training steps at rates from `lo` to `hi`, evenly by log; the caller restores the weights.
+    """Take up to `steps` training steps at rates from `lo` to `hi`, evenly by log.
 
-    `step(lr)` takes one step at that rate and returns the loss it had before it."""
+    `step(lr)` takes one step at that rate and returns the loss it had before it. The caller restores the
+    weights."""
     if not 0 < lo < hi or steps < 10:
         raise ValueError(f"wants 0 < lo < hi and at least 10 steps, got lo={lo}, hi={hi}, steps={steps}")
     rates: list[float] = []

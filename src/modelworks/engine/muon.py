@@ -3,8 +3,8 @@
     Muon([{"params": matrices}, {"params": others, "algorithm": "adamw"}], lr=1e-3)
 
 Unlike torch.optim.Muon, the precision of the orthogonalisation is chosen (bfloat16 is tens of times slower
-than float32 on most CPUs), matrices of one shape are done together, convolutions count as matrices (out, rest),
-and one optimizer holds both kinds of group.
+than float32 on most CPUs), matrices of one shape are done together, convolutions count as matrices (out,
+rest), and one optimizer holds both kinds of group.
 
 Letters: N matrices, R rows ≤ C columns.
 """
@@ -26,7 +26,7 @@ _CHUNK = 1 << 26
 
 
 def orthogonalise(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
-    """U·V' of each matrix's singular value decomposition, roughly: singular values near 1. Same shape and dtype."""
+    """U·V' of each matrix's singular value decomposition, roughly: singular values near 1."""
     a, b, c = COEFFICIENTS
     wide = matrices_NRC.shape[-2] <= matrices_NRC.shape[-1]
     x_NRC = matrices_NRC if wide else matrices_NRC.mT
@@ -55,8 +55,9 @@ class Muon(torch.optim.Optimizer):
         assert precision in ("auto", "float32", "bfloat16"), precision
         assert scale in ("spectral", "original"), scale
         defaults = {
-            "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov, "steps": steps,
-            "precision": precision, "scale": scale, "betas": betas, "eps": eps, "algorithm": "muon",
+            "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
+            "steps": steps, "precision": precision, "scale": scale, "betas": betas, "eps": eps,
+            "algorithm": "muon",
         }  # fmt: skip
         super().__init__(params, defaults)
         for group in self.param_groups:
@@ -92,7 +93,9 @@ class Muon(torch.optim.Optimizer):
         alike: dict[tuple[Any, ...], list[int]] = {}
         for index, update in enumerate(updates):
             rows, columns = len(update), update[0].numel()
-            alike.setdefault((min(rows, columns), max(rows, columns), update.dtype, update.device), []).append(index)
+            alike.setdefault(
+                (min(rows, columns), max(rows, columns), update.dtype, update.device), []
+            ).append(index)
         for (low, high, _, _), members in alike.items():
             size = max(1, _CHUNK // (low * high))
             for start in range(0, len(members), size):
@@ -103,19 +106,24 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 counter = torch.zeros((), dtype=torch.float32, device=p.device if group["fused"] else "cpu")
-                self.state[p].update(step=counter, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+                self.state[p].update(
+                    step=counter, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p)
+                )
         states = [self.state[p] for p in params]
         adamw(
-            params, [p.grad for p in params], [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], [],
-            [s["step"] for s in states], fused=group["fused"] or None, amsgrad=False, beta1=group["betas"][0],
-            beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+            params, [p.grad for p in params], [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states], [], [s["step"] for s in states], fused=group["fused"] or None,
+            amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
+            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
         )  # fmt: skip
 
 
 def _apply(group: dict[str, Any], params: list[Tensor], updates_RC: list[Tensor]) -> None:
     """Orthogonalise matrices of one shape (up to transposition) together and subtract them."""
     tall = [len(update) > update.shape[1] for update in updates_RC]
-    stack_NRC = torch.stack([update.mT if flip else update for update, flip in zip(updates_RC, tall, strict=True)])
+    stack_NRC = torch.stack(
+        [update.mT if flip else update for update, flip in zip(updates_RC, tall, strict=True)]
+    )
     stack_NRC = orthogonalise(stack_NRC.to(_dtype(group["precision"], stack_NRC)), group["steps"])
     for p, flip, update_RC in zip(params, tall, stack_NRC.to(params[0].dtype), strict=True):
         matrix = update_RC.mT if flip else update_RC

@@ -1,9 +1,9 @@
 """Optimizer: which rule turns gradients into steps, with what settings, for which parameters.
 
-    optimizer = Optimizer(kind="adamw", lr=1e-3).build(network.named_parameters())
-    set_lr(optimizer, schedule.factor(step, total))
-    tensors, scalars = optimizer_tensors(optimizer)         # by parameter name, for a checkpoint
-    load_optimizer_tensors(fresh_optimizer, tensors, scalars)  # bit for bit
+optimizer = Optimizer(kind="adamw", lr=1e-3).build(network.named_parameters())
+set_lr(optimizer, schedule.factor(step, total))
+tensors, scalars = optimizer_tensors(optimizer)         # by parameter name, for a checkpoint
+load_optimizer_tensors(fresh_optimizer, tensors, scalars)  # bit for bit
 """
 
 from __future__ import annotations
@@ -35,23 +35,27 @@ KINDS: dict[str, dict[str, Any]] = {
         "precision": "auto", "scale": "spectral", "betas": (0.9, 0.95), "eps": 1e-8, "adamw_lr": None,
         "adamw_names": ("*embed*", "*position*", "head*", "*.head*", "lm_head*"),
     },
-    "adagrad": {"lr": 1e-2, "weight_decay": 0.0, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
+    "adagrad": {
+        "lr": 1e-2, "weight_decay": 0.0, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10,
+    },
     "adadelta": {"lr": 1.0, "weight_decay": 0.0, "rho": 0.9, "eps": 1e-6},
     "adamax": {**_ADAM, "lr": 2e-3},
     "nadam": {**_ADAM, "lr": 2e-3, "momentum_decay": 4e-3},
     "radam": _ADAM,
-    "rmsprop": {"lr": 1e-3, "weight_decay": 0.0, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False},
+    "rmsprop": {
+        "lr": 1e-3, "weight_decay": 0.0, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False,
+    },
     "rprop": {"lr": 1e-2, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)},
     "asgd": {"lr": 1e-2, "weight_decay": 0.0, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6},
     "adafactor": {"lr": 1e-2, "weight_decay": 0.0, "beta2_decay": -0.8, "update_clip": 1.0},
 }  # fmt: skip
 _TORCH = {
     "gd": "SGD", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "adadelta": "Adadelta",
-    "adamax": "Adamax", "nadam": "NAdam", "radam": "RAdam", "rmsprop": "RMSprop", "rprop": "Rprop", "asgd": "ASGD",
-    "adafactor": "Adafactor",
+    "adamax": "Adamax", "nadam": "NAdam", "radam": "RAdam", "rmsprop": "RMSprop", "rprop": "Rprop",
+    "asgd": "ASGD", "adafactor": "Adafactor",
 }  # fmt: skip
 # Where one fused kernel does the whole step, and on which devices.
-_FUSED = {kind: ("cpu", "cuda") for kind in ("gd", "sgd", "adam", "adamw")} | {"adagrad": ("cpu",)}
+_FUSED = dict.fromkeys(("gd", "sgd", "adam", "adamw"), ("cpu", "cuda")) | {"adagrad": ("cpu",)}
 
 
 class Group(Settings):
@@ -169,19 +173,25 @@ class Optimizer(Settings):
             return Muon(groups, steps=hyper["newton_schulz_steps"], **{name: hyper[name] for name in names})
         if "update_clip" in hyper:
             hyper["d"] = hyper.pop("update_clip")
-        if self.kind in _FUSED and all(p.device.type in _FUSED[self.kind] and p.is_floating_point() for p in parameters):
+        if self.kind in _FUSED and all(
+            p.device.type in _FUSED[self.kind] and p.is_floating_point() for p in parameters
+        ):
             hyper["fused"] = True
         return getattr(torch.optim, _TORCH[self.kind])(groups, **hyper)
 
 
-def _grouped(settings: Optimizer, named: list[tuple[str, Tensor]], hyper: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _grouped(
+    settings: Optimizer, named: list[tuple[str, Tensor]], hyper: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """torch parameter groups; parameters treated alike share one, in order of first appearance."""
     names = [name for name, _ in named]
     assert len(set(names)) == len(names), "parameter names repeat"
     for rule in settings.groups:
         for pattern in rule.patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(f"optimizer.groups: no parameter matches {pattern!r}", did_you_mean(pattern, names))
+                raise UserError(
+                    f"optimizer.groups: no parameter matches {pattern!r}", did_you_mean(pattern, names)
+                )
     buckets: dict[tuple[float, float | None, str], list[tuple[str, Tensor]]] = {}
     for name, p in named:
         rule = next((r for r in settings.groups if _matches(name, r.patterns)), None)
@@ -254,10 +264,17 @@ def load_optimizer_tensors(
     import torch
 
     rates = {name: group["lr"] for group in scalars["groups"] for name in group["names"]}
-    own = {name: (p, group) for group in optimizer.param_groups for name, p in zip(group["param_names"], group["params"], strict=True)}
+    own = {
+        name: (p, group)
+        for group in optimizer.param_groups
+        for name, p in zip(group["param_names"], group["params"], strict=True)
+    }
     if set(rates) != set(own):
         odd = sorted(set(rates) ^ set(own))
-        raise DataError(f"the checkpoint's optimizer has other parameters: {', '.join(odd[:5])}", "resume with the recipe it was made with")
+        raise DataError(
+            f"the checkpoint's optimizer has other parameters: {', '.join(odd[:5])}",
+            "resume with the recipe it was made with",
+        )
     states: dict[str, dict[str, Any]] = {name: dict(values) for name, values in scalars["state"].items()}
     for key, value in tensors.items():
         name, _, part = key.rpartition(":")
@@ -267,9 +284,16 @@ def load_optimizer_tensors(
         counter = part in _COUNTERS and not (group.get("fused") or group.get("capturable"))
         device = torch.device("cpu") if counter else p.device
         # The parameter's own memory layout: fused kernels pair the two element by element.
-        like = torch.empty_like(p, dtype=value.dtype) if value.shape == p.shape else torch.empty_like(value, device=device)
+        like = (
+            torch.empty_like(p, dtype=value.dtype)
+            if value.shape == p.shape
+            else torch.empty_like(value, device=device)
+        )
         if value.ndim and value.numel() == p.numel() and value.shape != p.shape:
-            raise DataError(f"the checkpoint's optimizer state {key!r} has shape {tuple(value.shape)}, the parameter {tuple(p.shape)}")
+            raise DataError(
+                f"the checkpoint's optimizer state {key!r} has shape {tuple(value.shape)}, "
+                f"the parameter {tuple(p.shape)}"
+            )
         states.setdefault(name, {})[part] = like.to(device).copy_(value)
     optimizer.state.clear()
     for name, (p, _) in own.items():

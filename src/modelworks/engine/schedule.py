@@ -37,9 +37,10 @@ class Schedule(Settings):
     """The learning rate's course. A setting left at None takes the kind's own default (see KINDS)."""
 
     kind: Literal[
-        "constant", "linear", "polynomial", "cosine", "wsd", "step", "exponential", "one_cycle", "cyclic", "plateau"
+        "constant", "linear", "polynomial", "cosine", "wsd", "step", "exponential", "one_cycle", "cyclic",
+        "plateau",
     ] = "cosine"  # fmt: skip
-    """`wsd` is warm-up, stable, decay; `one_cycle` is Smith & Topin 2018; `cyclic` is triangular (Smith 2017)."""
+    """`wsd` is warm-up, stable, decay; `one_cycle` is Smith & Topin 2018; `cyclic` triangular, Smith 2017."""
     warmup: float | None = Setting(None, ge=0)
     """Length of the linear rise from 0."""
     floor: float | None = Setting(None, ge=0, lt=1)
@@ -103,7 +104,12 @@ class Schedule(Settings):
         if self.kind == "wsd":
             length = min(_length(own["decay"], total), span)
             fallen = min(max((step - (total - length)) / length, 0.0), 1.0)
-            return _between(floor, {"linear": 1 - fallen, "sqrt": 1 - math.sqrt(fallen), "cosine": _cosine(fallen)}[own["shape"]])
+            return _between(
+                floor,
+                {"linear": 1 - fallen, "sqrt": 1 - math.sqrt(fallen), "cosine": _cosine(fallen)}[
+                    own["shape"]
+                ],
+            )
         if self.kind == "step":
             if own["at"] is not None:
                 falls = sum(step >= round(_length(point, total)) for point in own["at"])
@@ -119,7 +125,7 @@ class Schedule(Settings):
 
 
 class Plateau:
-    """The factor that falls when the validation metric stops improving (torch's ReduceLROnPlateau, relative)."""
+    """The factor that falls when the validation metric stops improving, as torch's ReduceLROnPlateau."""
 
     def __init__(self, schedule: Schedule, minimise: bool) -> None:
         self._own = resolved(schedule, "plateau", KINDS)
