@@ -74,38 +74,36 @@ class Classify(Task):
         return Head(width, 1 if self.units == "one" else classes, max(members, 1))
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        target_B = batch[self.target]
         assert self._weight_C is not None or self.class_weights == "none", "head() learns the class weights"
-        if self._is_plain(output, batch):
-            smoothing = self.label_smoothing
-            total = F.cross_entropy(output.float(), target_B, reduction="sum", label_smoothing=smoothing)
-            return total, len(target_B)
+        target_B = batch[self.target]
         return mixed(lambda target_B: self._rows(output, target_B), target_B, batch).sum(), len(target_B)
-
-    def _is_plain(self, output: Tensor, batch: Batch) -> bool:
-        """Whether torch's fused cross-entropy does it."""
-        usual = self.objective == "cross_entropy" and self._weight_C is None and self.units == "auto"
-        return usual and output.dim() == 2 and "mix.partner" not in batch
 
     def _rows(self, output: Tensor, target_B: Tensor) -> Tensor:
         """Loss of each row, (B,)."""
-        log_p = self._log_probability(output)  # (B, C) or (B, K, C)
-        _, target = each_member(log_p, target_B, ensemble=log_p.dim() == 3)
+        output, target = each_member(output.float(), target_B, ensemble=output.dim() == 3)
+        weight_C = None if self._weight_C is None else self._weight_C.to(output)
+        if self.objective == "cross_entropy" and self.units == "auto":
+            smoothing, flat = self.label_smoothing, target.reshape(-1)
+            logits = output.reshape(-1, output.shape[-1])
+            rows = F.cross_entropy(logits, flat, weight_C, reduction="none", label_smoothing=smoothing)
+            rows = rows.view_as(target)
+        else:
+            rows = self._unfused(self._log_probability(output), target, weight_C)
+        return rows.mean(1) if rows.dim() == 2 else rows
+
+    def _unfused(self, log_p: Tensor, target: Tensor, weight_C: Tensor | None) -> Tensor:
         classes = log_p.shape[-1]
         wanted = F.one_hot(target, classes).to(log_p.dtype)
         wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / classes
-        weight_C = torch.ones(()) if self._weight_C is None else self._weight_C
-        weight_C = weight_C.to(log_p)
         if self.objective == "mse":
-            weight = weight_C if weight_C.dim() == 0 else weight_C[target]
-            rows = (log_p.exp() - wanted).square().mean(-1) * weight
-        else:
-            # The smoothed part of each class has that class's weight, as in torch's cross_entropy.
-            cost = -log_p * wanted * weight_C
-            if self.objective == "focal":
-                cost = cost * (-torch.expm1(log_p)).clamp_min(1e-12) ** self.gamma
-            rows = cost.sum(-1)
-        return rows.mean(1) if rows.dim() == 2 else rows
+            rows = (log_p.exp() - wanted).square().mean(-1)
+            return rows if weight_C is None else rows * weight_C[target]
+        # The smoothed part of each class has that class's weight, as in torch's cross_entropy.
+        cost = -log_p * wanted * (1.0 if weight_C is None else weight_C)
+        if self.objective == "focal":
+            # The floor keeps the gradient of 0 ** gamma finite where a row is learned to the last bit.
+            cost = cost * (-torch.expm1(log_p)).clamp_min(1e-12) ** self.gamma
+        return cost.sum(-1)
 
     def _log_probability(self, output: Tensor) -> Tensor:
         """(…, U) → (…, C)."""
