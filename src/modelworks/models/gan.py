@@ -22,7 +22,6 @@ from pydantic import Field as Setting
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from modelworks.core.dataset import mix
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
@@ -99,6 +98,8 @@ class Network(nn.Module):
 
     def noise_of(self, rows_B: Tensor) -> Tensor:
         """Noise (B, Z) that depends on the row's number alone, so that an evaluation can be repeated."""
+        from modelworks.core.dataset import mix  # here: reading settings must not load numpy and pyarrow
+
         counters_BZ = rows_B.cpu().numpy().astype(np.uint64)[:, None] * np.uint64(self.latent)
         hashes_BZ = mix(mix(counters_BZ + np.arange(1, self.latent + 1, dtype=np.uint64)))
         uniform_BZ = ((hashes_BZ >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
