@@ -47,6 +47,8 @@ SMALL: dict[str, dict] = {
 }
 ROW = [name for name in kinds.names("models") if kinds.find(Model, name).forms]
 CASES = [(name, form) for name in ROW for form in kinds.find(Model, name).forms]
+# Its features hold an image drawn from fresh noise, which no row decides.
+DRAWS = {"gan"}
 RAGGED = [(name, form) for name, form in CASES if LAYOUTS[form].ragged]
 SEVERAL = [name for name in ROW if kinds.find(Model, name).several]
 NAMES = {"vector": "numbers", "index": "city"}
@@ -128,7 +130,7 @@ def test_several_inputs(name: str) -> None:
         assert not torch.allclose(network(changed), whole, atol=1e-6), f"{name} ignores {form}"
 
 
-@pytest.mark.parametrize("name, form", CASES)
+@pytest.mark.parametrize("name, form", [case for case in CASES if case[0] not in DRAWS])
 def test_a_row_is_the_same_alone_and_in_a_batch(name: str, form: str) -> None:
     network, batch = build(name, form), rows((form,), [12, 7, 1, 3])
     for _ in range(3):  # norms' running statistics away from where they start
@@ -210,5 +212,6 @@ def test_settings_are_read_without_torch(name: str) -> None:
         "import sys; from modelworks.core import kinds; from modelworks.core.model import Model;"
         f"kinds.find(Model, {name!r})(); assert 'torch' not in sys.modules"
     )
-    result = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True)
+    env = {**os.environ, "PYTHONPATH": str(kinds.PACKAGE.parent)}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

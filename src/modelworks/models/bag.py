@@ -26,9 +26,6 @@ from modelworks.layers.padding import padding_mask
 Activation = Literal[
     "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
 ]
-_MULTIPLIER = (
-    0x9E3779B1  # the golden ratio in 32 bits: neighbouring numbers land far apart (Knuth, TAOCP 6.4)
-)
 
 
 class Bag(Model):
@@ -64,6 +61,14 @@ class Bag(Model):
         return initialise(Network(name, layout, self), self.initialisation)
 
 
+def mix(x: Tensor) -> Tensor:
+    """31 bits in which every bit of x counts: the rounds of MurmurHash3 (Appleby 2011)."""
+    for multiplier in (0x85EBCA6B, 0xC2B2AE35):
+        x = (x * multiplier) & 0x7FFFFFFF
+        x = x ^ (x >> 15)
+    return x
+
+
 class Network(nn.Module):
     """One look-up of all tokens and runs, their mean, the layers."""
 
@@ -94,10 +99,9 @@ class Network(nn.Module):
 
     def runs(self, token_BT: Tensor) -> list[Tensor]:
         """Table rows for runs of 2, 3 … tokens; runs into the padding get row 0, which does not count."""
-        found, hash_BT = [], token_BT
+        found, hash_BT = [], mix(token_BT)
         for size in range(2, min(self.ngrams, token_BT.shape[1]) + 1):
             next_BT = token_BT[:, size - 1 :]
-            hash_BT = ((hash_BT[:, :-1] * _MULTIPLIER) ^ next_BT) & 0x7FFFFFFF
-            bucket_BT = ((hash_BT * _MULTIPLIER) & 0x7FFFFFFFFFFF) >> 16
-            found.append((bucket_BT % self.buckets + self.vocabulary) * (next_BT != 0))
+            hash_BT = mix(hash_BT[:, :-1] ^ next_BT)
+            found.append((hash_BT % self.buckets + self.vocabulary) * (next_BT != 0))
         return found

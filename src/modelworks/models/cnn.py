@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field as Setting
 from pydantic import PositiveInt, field_validator
 from torch import Tensor, nn
@@ -162,7 +163,11 @@ class Network(nn.Module):
 
     def over_time(self, x_BTC: Tensor, length_B: Tensor | None) -> Tensor:
         """Padding is set to zero before every layer, so that it is what a convolution sees beyond the end."""
-        x_BTC = F.pad(x_BTC, (0, 0, 0, max(0, self.shortest - x_BTC.shape[1])))
+        missing = self.shortest - x_BTC.shape[1]
+        if missing > 0:
+            if length_B is None:
+                length_B = torch.full(x_BTC.shape[:1], x_BTC.shape[1], device=x_BTC.device)
+            x_BTC = F.pad(x_BTC, (0, 0, 0, missing))
         mask_BT = padding_mask(length_B, x_BTC.shape[1])
         x_BCT = x_BTC.transpose(1, 2)
         for layer, shrinks in zip(self.layers, self.shrinks, strict=True):
