@@ -41,7 +41,11 @@ MOST_CLASSES = 1_000
 
 
 def audit(
-    dataset: Dataset, target: str | None = None, fields: Mapping[str, Field] | None = None, sample: int = 50_000, seed: int = 0
+    dataset: Dataset,
+    target: str | None = None,
+    fields: Mapping[str, Field] | None = None,
+    sample: int = 50_000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Profile every column and look for what spoils training or its evaluation.
 
@@ -60,14 +64,25 @@ def audit(
     repeats, balance = _exact(view)
     result: dict[str, Any] = {
         "version": VERSION,
-        "name": dataset.name, "rows": dataset.rows, "fingerprint": dataset.fingerprint, "notice": dataset.notice,
-        "target": target_column, "target_kind": {True: "class", False: "number", None: None}[view.classy], "inputs": view.inputs,
-        "splits": {} if dataset.splits is None else {split: dataset.count(split) for split in SPLITS if dataset.count(split)},
+        "name": dataset.name,
+        "rows": dataset.rows,
+        "fingerprint": dataset.fingerprint,
+        "notice": dataset.notice,
+        "target": target_column,
+        "target_kind": {True: "class", False: "number", None: None}[view.classy],
+        "inputs": view.inputs,
+        "splits": {}
+        if dataset.splits is None
+        else {split: dataset.count(split) for split in SPLITS if dataset.count(split)},
         "sample": len(rows),
         "quarantine": {
-            "count": dataset.quarantine.count, "reasons": dict(dataset.quarantine.reasons), "rows": dataset.quarantine.rows[:20]
+            "count": dataset.quarantine.count,
+            "reasons": dict(dataset.quarantine.reasons),
+            "rows": dataset.quarantine.rows[:20],
         },
-        "columns": view.columns, "duplicates": repeats, "balance": balance,
+        "columns": view.columns,
+        "duplicates": repeats,
+        "balance": balance,
         "near_duplicates": _near(view, sample),
         "leakage": _leaks(view, rows, table),
         "suspicious_labels": _suspects(view, rows, table),
@@ -93,18 +108,34 @@ class _View:
 
     def __post_init__(self) -> None:
         profiles = self.dataset.profile()
-        self.kinds = {name: column_tools.kind_of(name, profile, self.fields, name == self.target) for name, profile in profiles.items()}
+        self.kinds = {
+            name: column_tools.kind_of(name, profile, self.fields, name == self.target)
+            for name, profile in profiles.items()
+        }
         used = [field.column or name for name, field in self.fields.items()]
         free = [name for name in profiles if name != "split" and self.kinds[name] not in ("id", "empty")]
         self.inputs = [name for name in (dict.fromkeys(used) if used else free) if name != self.target]
         if not self.inputs:
             self.inputs = [name for name in profiles if name not in (self.target, "split")] or list(profiles)
         self.classy = column_tools.is_class_target(self.kinds[self.target]) if self.target else None
-        roles = {name: "target" if name == self.target else "split" if name == "split" else "input" if name in self.inputs else "unused" for name in profiles}
-        self.columns = [column_tools.describe(name, self.kinds[name], roles[name], profiles[name]) for name in profiles]
+        roles = {
+            name: "target"
+            if name == self.target
+            else "split"
+            if name == "split"
+            else "input"
+            if name in self.inputs
+            else "unused"
+            for name in profiles
+        }
+        self.columns = [
+            column_tools.describe(name, self.kinds[name], roles[name], profiles[name]) for name in profiles
+        ]
         self.files = [
-            name for name, profile in profiles.items()
-            if max(profile.image_paths, profile.audio_paths) > 0.5 * profile.present and self.kinds[name] in ("image", "audio")
+            name
+            for name, profile in profiles.items()
+            if max(profile.image_paths, profile.audio_paths) > 0.5 * profile.present
+            and self.kinds[name] in ("image", "audio")
         ]
         self.splits = self.dataset.splits
         if self.splits is None and "split" in profiles and self.target != "split":
@@ -134,7 +165,10 @@ class _View:
 def given_splits(dataset: Dataset) -> np.ndarray | None:
     """Codes from a column `split` of train, valid and test; None where it says something else."""
     codes = {"train": 0, "valid": 1, "validation": 1, "dev": 1, "val": 1, "test": 2}
-    parts = [np.array([codes.get(str(v).strip().lower(), 9) for v in chunk.to_pylist()], np.uint8) for chunk in dataset.column("split")]
+    parts = [
+        np.array([codes.get(str(v).strip().lower(), 9) for v in chunk.to_pylist()], np.uint8)
+        for chunk in dataset.column("split")
+    ]
     splits = np.concatenate(parts)
     return splits if splits.max() < 3 else None
 
@@ -161,7 +195,9 @@ def _exact(view: _View) -> tuple[dict[str, Any], dict[str, Any]]:
         column_tools.count_outliers(numeric, batch)
         if view.target and view.classy:
             labels = classes(batch.column(view.target))
-            where = np.zeros(len(rows), np.int64) if view.splits is None else view.splits[rows].astype(np.int64)
+            where = (
+                np.zeros(len(rows), np.int64) if view.splits is None else view.splits[rows].astype(np.int64)
+            )
             told["unlabelled"] += int(sum(label is None for label in labels))
             for label in {label for label in labels if label is not None}:
                 if label in tallies or len(tallies) < 10 * MOST_CLASSES:
@@ -179,9 +215,12 @@ def _exact(view: _View) -> tuple[dict[str, Any], dict[str, Any]]:
             "count": len(ordered),
             "unlabelled": told["unlabelled"],
             "smallest": [ordered[-1][0], int(ordered[-1][1].sum())],
-            "unseen": {} if view.splits is None else {
+            "unseen": {}
+            if view.splits is None
+            else {
                 SPLITS[code]: [label for label, counts in ordered if counts[code] and not counts[0]][:20]
-                for code in (1, 2) if any(counts[code] and not counts[0] for _, counts in ordered)
+                for code in (1, 2)
+                if any(counts[code] and not counts[0] for _, counts in ordered)
             },
         }
     return repeats, balance
@@ -193,9 +232,18 @@ def _shown(view: _View, rows: Sequence[int]) -> list[dict[str, Any]]:
         return []
     names = list(dict.fromkeys([*view.inputs[:6], *([view.target] if view.target else [])]))
     table = view.dataset.take(list(rows), names)
-    cells = {name: [value[:120] for value in texts(_chunk(table, name))] if view.kinds[name] != "image" or name in view.files else ["(picture)"] * len(rows) for name in names}
+    cells = {
+        name: [value[:120] for value in texts(_chunk(table, name))]
+        if view.kinds[name] != "image" or name in view.files
+        else ["(picture)"] * len(rows)
+        for name in names
+    }
     return [
-        {"row": int(row), "label": cells[view.target][i] if view.target else None, "inputs": {n: cells[n][i] for n in view.inputs[:6]}}
+        {
+            "row": int(row),
+            "label": cells[view.target][i] if view.target else None,
+            "inputs": {n: cells[n][i] for n in view.inputs[:6]},
+        }
         for i, row in enumerate(rows)
     ]
 
@@ -207,13 +255,23 @@ def _near(view: _View, sample: int) -> dict[str, Any]:
         modality, names, count = "image", [image], min(sample, 10_000)
     elif text and _dominates(view, text):
         mean = next(c["length"]["mean"] for c in view.columns if c["name"] == text)
-        modality, names, count = "text", [text], min(sample, int(TEXT_BUDGET / max(min(mean, neighbours.CHARACTERS), 1)))
+        modality, names, count = (
+            "text",
+            [text],
+            min(sample, int(TEXT_BUDGET / max(min(mean, neighbours.CHARACTERS), 1))),
+        )
     elif any(view.kinds[name] in ("image", "audio") for name in view.inputs):
-        return {"modality": None, "why": "near-duplicates are looked for in one text, one picture or a table; here only exact ones"}
+        return {
+            "modality": None,
+            "why": "near-duplicates are looked for in one text, one picture or a table; here only exact ones",
+        }
     else:
         modality, names, count = "table", view.inputs, min(sample, 20_000)
         if sum(view.kinds[name] == "number" for name in names) < 3:
-            return {"modality": None, "why": "too few numbers for near-duplicates to mean anything; exact ones are counted"}
+            return {
+                "modality": None,
+                "why": "too few numbers for near-duplicates to mean anything; exact ones are counted",
+            }
     rows = view.draw(count, even=True)
     rows, pairs, cells = _pairs(view, modality, names, rows)
     splits = np.zeros(len(rows), np.int64) if view.splits is None else view.splits[rows].astype(np.int64)
@@ -224,12 +282,22 @@ def _near(view: _View, sample: int) -> dict[str, Any]:
             across.setdefault(f"{SPLITS[splits[early]]}/{SPLITS[splits[late]]}", set()).add(late)
     pairs = sorted(pairs, key=lambda p: (splits[p[0]] == splits[p[1]], -p[2], p[0], p[1]))
     return {
-        "modality": modality, "columns": list(names), "sample": len(rows), "of": view.dataset.rows,
-        "pairs": len(pairs), "rows": len({i for pair in pairs for i in pair[:2]}),
+        "modality": modality,
+        "columns": list(names),
+        "sample": len(rows),
+        "of": view.dataset.rows,
+        "pairs": len(pairs),
+        "rows": len({i for pair in pairs for i in pair[:2]}),
         "across_splits": {key: len(found) for key, found in sorted(across.items())},
-        "sampled": {} if view.splits is None else {SPLITS[c]: int((splits == c).sum()) for c in range(3) if (splits == c).any()},
+        "sampled": {}
+        if view.splits is None
+        else {SPLITS[c]: int((splits == c).sum()) for c in range(3) if (splits == c).any()},
         "examples": [
-            {"rows": [int(rows[i]), int(rows[j])], "similarity": round(s, 3), "shown": [cells[i][:120], cells[j][:120]] if cells else []}
+            {
+                "rows": [int(rows[i]), int(rows[j])],
+                "similarity": round(s, 3),
+                "shown": [cells[i][:120], cells[j][:120]] if cells else [],
+            }
             for i, j, s in pairs[:5]
         ],
     }
@@ -241,7 +309,9 @@ def _dominates(view: _View, text: str) -> bool:
     return len(view.inputs) <= 2 or column["length"]["mean"] >= 40
 
 
-def _pairs(view: _View, modality: str, names: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, neighbours.Pairs, list[str]]:
+def _pairs(
+    view: _View, modality: str, names: Sequence[str], rows: np.ndarray
+) -> tuple[np.ndarray, neighbours.Pairs, list[str]]:
     if modality == "image":
         rows, pictures, exact = _pictures(view, names[0], rows)
         return rows, neighbours.near_images(pictures, exact), []
@@ -253,7 +323,11 @@ def _pairs(view: _View, modality: str, names: Sequence[str], rows: np.ndarray) -
     rest = [texts(_chunk(table, name)) for name in names if name not in numeric]
     deviations = [next(c.get("std") or 0.0 for c in view.columns if c["name"] == name) for name in numeric]
     exact = combine((content_hash(_chunk(table, name), None, False) for name in names), len(rows))
-    return rows, neighbours.near_rows([numbers(_chunk(table, name)) for name in numeric], deviations, rest, exact), []
+    return (
+        rows,
+        neighbours.near_rows([numbers(_chunk(table, name)) for name in numeric], deviations, rest, exact),
+        [],
+    )
 
 
 def _pictures(view: _View, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,7 +339,9 @@ def _pictures(view: _View, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.
         part = np.sort(rows[start : start + 500])
         chunk = _chunk(view.dataset.take(part, [name]), name)
         hashes = content_hash(chunk, view.dataset.root, name in view.files)
-        for row, code, (picture, _, size) in zip(part, hashes, thumbnails(chunk, view.dataset.root), strict=True):
+        for row, code, (picture, _, size) in zip(
+            part, hashes, thumbnails(chunk, view.dataset.root), strict=True
+        ):
             read += size
             if picture is not None:
                 kept.append(row)
@@ -295,10 +371,18 @@ def _leaks(view: _View, rows: np.ndarray, table: pa.Table | None) -> dict[str, A
     """How well each column alone tells the target."""
     if view.target is None or view.classy is None or table is None or view.target not in table.column_names:
         return {}
-    choice = np.flatnonzero(view.splits[rows] == 0) if view.splits is not None and (view.splits[rows] == 0).any() else np.arange(len(rows))
+    choice = (
+        np.flatnonzero(view.splits[rows] == 0)
+        if view.splits is not None and (view.splits[rows] == 0).any()
+        else np.arange(len(rows))
+    )
     choice = np.sort(np.random.default_rng(view.seed).permutation(choice)[:LEAK_ROWS])
     known, labels, names = _labels(view, _chunk(table, view.target).take(pa.array(choice)))
-    if known.sum() < 50 or (view.classy and not 2 <= len(names) <= MOST_CLASSES) or (not view.classy and labels.std() == 0):
+    if (
+        known.sum() < 50
+        or (view.classy and not 2 <= len(names) <= MOST_CLASSES)
+        or (not view.classy and labels.std() == 0)
+    ):
         return {}
     choice = choice[known]
     tests = []
@@ -306,14 +390,30 @@ def _leaks(view: _View, rows: np.ndarray, table: pa.Table | None) -> dict[str, A
         name = column["name"]
         if name in table.column_names and name not in (view.target, "split") and column["kind"] != "empty":
             tests += _tests(view, column, _chunk(table, name).take(pa.array(choice)), labels, names)
-    tests.append({"column": None, "how": "the row's place in the file", **_score(view, leakage.bins(choice.astype(float)), choice.astype(float), labels)})
+    tests.append(
+        {
+            "column": None,
+            "how": "the row's place in the file",
+            **_score(view, leakage.bins(choice.astype(float)), choice.astype(float), labels),
+        }
+    )
     return {"sample": len(choice), "measure": "accuracy" if view.classy else "R²", "columns": tests}
 
 
-def _tests(view: _View, column: dict[str, Any], chunk: pa.Array, labels: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
+def _tests(
+    view: _View, column: dict[str, Any], chunk: pa.Array, labels: np.ndarray, names: list[str]
+) -> list[dict[str, Any]]:
     values = numbers(chunk)
-    if (~np.isnan(values)).sum() > 0.5 * max(1, len(values) - chunk.null_count) and column["kind"] != "category":
-        return [{"column": column["name"], "how": "its value", **_score(view, leakage.bins(values), values, labels)}]
+    if (~np.isnan(values)).sum() > 0.5 * max(1, len(values) - chunk.null_count) and column[
+        "kind"
+    ] != "category":
+        return [
+            {
+                "column": column["name"],
+                "how": "its value",
+                **_score(view, leakage.bins(values), values, labels),
+            }
+        ]
     cells = texts(chunk)
     codes = leakage.coded(cells)
     found = []
@@ -323,12 +423,35 @@ def _tests(view: _View, column: dict[str, Any], chunk: pa.Array, labels: np.ndar
     else:
         stems = leakage.coded([leakage.stem(cell) for cell in cells])
         if column["kind"] in ("id", "category") and stems.max() + 1 <= max(100, len(cells) // 20):
-            found.append({"column": column["name"], "how": "the letters it begins with", **_score(view, stems, None, labels)})
+            found.append(
+                {
+                    "column": column["name"],
+                    "how": "the letters it begins with",
+                    **_score(view, stems, None, labels),
+                }
+            )
         missing = np.array([not cell for cell in cells], np.int64)
         if 0 < missing.sum() < len(cells):
-            found.append({"column": column["name"], "how": "whether it is missing", **_score(view, missing, None, labels)})
-    if view.classy and column["kind"] in ("text", "category", "id") and len(names) <= 50 and column["length"]["max"] > 8:
-        found.append({"column": column["name"], "how": "the class name in its text", **_score(view, leakage.mentions(cells, names), None, labels)})
+            found.append(
+                {
+                    "column": column["name"],
+                    "how": "whether it is missing",
+                    **_score(view, missing, None, labels),
+                }
+            )
+    if (
+        view.classy
+        and column["kind"] in ("text", "category", "id")
+        and len(names) <= 50
+        and column["length"]["max"] > 8
+    ):
+        found.append(
+            {
+                "column": column["name"],
+                "how": "the class name in its text",
+                **_score(view, leakage.mentions(cells, names), None, labels),
+            }
+        )
     return found
 
 
@@ -348,7 +471,7 @@ def _suspects(view: _View, rows: np.ndarray, table: pa.Table | None) -> dict[str
     """Labels that a row's nearest neighbours deny unanimously."""
     if view.target is None or view.classy is None:
         return {}
-    rows = np.sort(np.random.default_rng(view.seed + 1).permutation(rows)[: LABEL_ROWS])
+    rows = np.sort(np.random.default_rng(view.seed + 1).permutation(rows)[:LABEL_ROWS])
     image, text = view.only("image"), view.only("text")
     if image:
         rows, pictures, exact = _pictures(view, image, rows)
@@ -364,7 +487,9 @@ def _suspects(view: _View, rows: np.ndarray, table: pa.Table | None) -> dict[str
             numeric = [name for name in view.inputs if view.kinds[name] in ("number", "date")]
             plain_columns = [numbers(_chunk(part, name)) for name in numeric]
             plain_columns = [values for values in plain_columns if not np.isnan(values).all()]
-            rest = [texts(_chunk(part, name)) for name in view.inputs if view.kinds[name] in ("category", "tags")]
+            rest = [
+                texts(_chunk(part, name)) for name in view.inputs if view.kinds[name] in ("category", "tags")
+            ]
             if not plain_columns and not rest:
                 return {}
             features, how = leakage.table_features(plain_columns, rest), "standardised columns"
@@ -381,8 +506,14 @@ def _suspects(view: _View, rows: np.ndarray, table: pa.Table | None) -> dict[str
     for example, guess in zip(shown, other, strict=False):
         example["neighbours"] = names[int(guess)] if view.classy else float(guess)
     return {
-        "sample": len(labels), "of": view.dataset.rows, "how": how, "count": len(found), "base": base,
-        "trust": trust, "reliable": (trust - base) / (1 - base) >= 0.4 if base < 1 else False, "examples": shown,
+        "sample": len(labels),
+        "of": view.dataset.rows,
+        "how": how,
+        "count": len(found),
+        "base": base,
+        "trust": trust,
+        "reliable": (trust - base) / (1 - base) >= 0.4 if base < 1 else False,
+        "examples": shown,
     }
 
 

@@ -1,8 +1,8 @@
 """Cells: columns as plain numbers, texts, hashes and thumbnails, whatever their Arrow type; what the audit looks with.
 
-    numbers(chunk)              float64, NaN where a cell is missing or is no number
-    texts(chunk)                list of str, "" where missing
-    thumbnail(value, root)      a small grey picture, or None where the bytes are no picture
+numbers(chunk)              float64, NaN where a cell is missing or is no number
+texts(chunk)                list of str, "" where missing
+thumbnail(value, root)      a small grey picture, or None where the bytes are no picture
 """
 
 from __future__ import annotations
@@ -31,13 +31,21 @@ def numbers(chunk: pa.Array) -> np.ndarray:
     """Cells as float64 (rows,); NaN where missing or not a number."""
     kind = chunk.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        values = pc.fill_null(chunk.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
+        values = pc.fill_null(chunk.cast(pa.float64(), safe=False), float("nan")).to_numpy(
+            zero_copy_only=False
+        )
         return np.where(np.isfinite(values), values, np.nan)
     if pa.types.is_temporal(kind):
-        ticks = chunk.cast(pa.timestamp("us")) if not pa.types.is_time(kind) and not pa.types.is_duration(kind) else None
+        ticks = (
+            chunk.cast(pa.timestamp("us"))
+            if not pa.types.is_time(kind) and not pa.types.is_duration(kind)
+            else None
+        )
         if ticks is None:
             return np.full(len(chunk), np.nan)
-        return pc.fill_null(ticks.cast(pa.int64()).cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
+        return pc.fill_null(ticks.cast(pa.int64()).cast(pa.float64(), safe=False), float("nan")).to_numpy(
+            zero_copy_only=False
+        )
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or isinstance(chunk, pa.ExtensionArray):
         return np.full(len(chunk), np.nan)
     # A table's columns have far fewer values than rows: each value is read once.
@@ -122,19 +130,25 @@ def combine(hashes: Iterator[np.ndarray], rows: int) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------- pictures
-def thumbnails(chunk: pa.Array, root: Path | None) -> Iterator[tuple[np.ndarray | None, tuple[int, int, str], int]]:
+def thumbnails(
+    chunk: pa.Array, root: Path | None
+) -> Iterator[tuple[np.ndarray | None, tuple[int, int, str], int]]:
     """For each cell: (grey SIDE × SIDE float32 or None, (width, height, mode), bytes read)."""
     if isinstance(chunk, pa.ExtensionArray) or pa.types.is_fixed_size_list(chunk.type):
         shape = tuple(getattr(chunk.type, "shape", ()) or ())
         storage = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
         for value in storage:
-            yield _array_thumbnail(np.asarray(value.values.to_numpy(zero_copy_only=False)) if value.is_valid else None, shape)
+            yield _array_thumbnail(
+                np.asarray(value.values.to_numpy(zero_copy_only=False)) if value.is_valid else None, shape
+            )
         return
     for value in chunk:
         yield _file_thumbnail(value.as_py(), root)
 
 
-def _array_thumbnail(flat: np.ndarray | None, shape: tuple[int, ...]) -> tuple[np.ndarray | None, tuple[int, int, str], int]:
+def _array_thumbnail(
+    flat: np.ndarray | None, shape: tuple[int, ...]
+) -> tuple[np.ndarray | None, tuple[int, int, str], int]:
     from PIL import Image
 
     if flat is None:
@@ -150,7 +164,11 @@ def _array_thumbnail(flat: np.ndarray | None, shape: tuple[int, ...]) -> tuple[n
         picture = picture.mean(axis=axis)
     height, width = picture.shape[:2]
     small = Image.fromarray(np.ascontiguousarray(picture), "F").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, np.float32), (width, height, {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, str(channels))), flat.nbytes
+    return (
+        np.asarray(small, np.float32),
+        (width, height, {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, str(channels))),
+        flat.nbytes,
+    )
 
 
 def _file_thumbnail(value: Any, root: Path | None) -> tuple[np.ndarray | None, tuple[int, int, str], int]:
@@ -167,5 +185,12 @@ def _file_thumbnail(value: Any, root: Path | None) -> tuple[np.ndarray | None, t
             picture.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes small at once
             small = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
         return np.asarray(small, np.float32), size, data[0]
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ):
         return None, (0, 0, ""), data[0]  # Pillow raises each of these on broken files

@@ -41,7 +41,10 @@ def looks_like(profile: ColumnProfile) -> str:
     share = profile.share
     if not profile.present:
         return "empty"
-    if profile.type.startswith(("extension", "fixed_size_list")) or max(share(profile.image_bytes), share(profile.image_paths)) > 0.9:
+    if (
+        profile.type.startswith(("extension", "fixed_size_list"))
+        or max(share(profile.image_bytes), share(profile.image_paths)) > 0.9
+    ):
         return "image"
     if max(share(profile.audio_bytes), share(profile.audio_paths)) > 0.9:
         return "audio"
@@ -53,7 +56,11 @@ def looks_like(profile: ColumnProfile) -> str:
         return "id"
     if share(profile.numeric) > 0.95:
         return "number"
-    wordy = profile.mean_words >= 3 or profile.mean_length >= 30 or (profile.cjk > 0.3 and profile.mean_length >= 10)
+    wordy = (
+        profile.mean_words >= 3
+        or profile.mean_length >= 30
+        or (profile.cjk > 0.3 and profile.mean_length >= 10)
+    )
     if profile.many or profile.distinct > max(50, 0.2 * profile.present):
         return "text" if wordy else "category"
     return "text" if wordy and profile.mean_length >= 60 else "category"
@@ -68,7 +75,12 @@ def is_id(profile: ColumnProfile) -> bool:
         # A counter steps by about one; a measured quantity that happens to rise does not.
         span = profile.maximum - profile.minimum + 1
         return profile.integer == profile.numeric and profile.increasing and span <= 10 * profile.present
-    return profile.mean_words < 1.2 and profile.max_length <= 40 and profile.cjk < 0.1 and profile.share(profile.dates) < 0.5
+    return (
+        profile.mean_words < 1.2
+        and profile.max_length <= 40
+        and profile.cjk < 0.1
+        and profile.share(profile.dates) < 0.5
+    )
 
 
 def is_class_target(kind: str) -> bool | None:
@@ -79,13 +91,25 @@ def is_class_target(kind: str) -> bool | None:
 def describe(name: str, kind: str, role: str, profile: ColumnProfile) -> dict[str, Any]:
     """The exact part of a column's description."""
     told: dict[str, Any] = {
-        "name": name, "kind": kind, "role": role, "type": profile.type, "rows": profile.rows,
-        "missing": profile.missing, "distinct": profile.distinct, "many": profile.many,
+        "name": name,
+        "kind": kind,
+        "role": role,
+        "type": profile.type,
+        "rows": profile.rows,
+        "missing": profile.missing,
+        "distinct": profile.distinct,
+        "many": profile.many,
         "top": [[str(value)[:80], int(count)] for value, count in profile.top[:10]],
         "examples": [str(example)[:80] for example in profile.examples[:3]],
     }
     if profile.numeric and kind not in ("text", "image", "audio", "date"):
-        told |= {"numeric": profile.numeric, "minimum": profile.minimum, "maximum": profile.maximum, "mean": profile.mean, "std": profile.std}
+        told |= {
+            "numeric": profile.numeric,
+            "minimum": profile.minimum,
+            "maximum": profile.maximum,
+            "mean": profile.mean,
+            "std": profile.std,
+        }
     if kind in ("text", "category", "tags", "id", "date"):
         told["length"] = {"mean": profile.mean_length, "max": profile.max_length}
     return told
@@ -93,7 +117,9 @@ def describe(name: str, kind: str, role: str, profile: ColumnProfile) -> dict[st
 
 def describe_sample(column: dict[str, Any], chunk: pa.Array) -> None:
     """Add what a sample tells: quartiles, histogram, the bounds beyond which a value is an outlier."""
-    if column["kind"] in ("number", "id", "date") or column.get("numeric", 0) > 0.5 * (column["rows"] - column["missing"]):
+    if column["kind"] in ("number", "id", "date") or column.get("numeric", 0) > 0.5 * (
+        column["rows"] - column["missing"]
+    ):
         values = numbers(chunk)
         values = values[~np.isnan(values)]
         if len(values) >= 2 and column["kind"] != "date":
@@ -103,14 +129,23 @@ def describe_sample(column: dict[str, Any], chunk: pa.Array) -> None:
                 column["outliers"] = _bounds(column, low, high)
             column["histogram"] = histogram(values)
     elif column["kind"] == "text":
-        column["histogram"] = histogram(np.array([len(value) for value in texts(chunk)], float)) | {"of": "characters"}
+        column["histogram"] = histogram(np.array([len(value) for value in texts(chunk)], float)) | {
+            "of": "characters"
+        }
 
 
 def _bounds(column: dict[str, Any], low: float, high: float) -> dict[str, Any]:
     reach = 1.5 * (high - low)
     deviation = SIGMA * (column.get("std") or 0.0)
     mean = column.get("mean") or 0.0
-    return {"low": low - reach, "high": high + reach, "sigma_low": mean - deviation, "sigma_high": mean + deviation, "iqr": 0, "sigma": 0}
+    return {
+        "low": low - reach,
+        "high": high + reach,
+        "sigma_low": mean - deviation,
+        "sigma_high": mean + deviation,
+        "iqr": 0,
+        "sigma": 0,
+    }
 
 
 def count_outliers(columns: Sequence[dict[str, Any]], batch: pa.RecordBatch) -> None:
@@ -123,7 +158,9 @@ def count_outliers(columns: Sequence[dict[str, Any]], batch: pa.RecordBatch) -> 
             if bounds["high"] > bounds["low"]:
                 bounds["iqr"] += int(((values < bounds["low"]) | (values > bounds["high"])).sum())
             if bounds["sigma_high"] > bounds["sigma_low"]:
-                bounds["sigma"] += int(((values < bounds["sigma_low"]) | (values > bounds["sigma_high"])).sum())
+                bounds["sigma"] += int(
+                    ((values < bounds["sigma_low"]) | (values > bounds["sigma_high"])).sum()
+                )
 
 
 def histogram(values: np.ndarray) -> dict[str, Any]:
@@ -131,8 +168,16 @@ def histogram(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"edges": [], "counts": []}
     distinct = np.unique(values)
-    whole = len(distinct) <= BUCKETS and bool((distinct == np.round(distinct)).all()) and distinct[-1] - distinct[0] < BUCKETS
-    edges = np.arange(distinct[0], distinct[-1] + 2) - 0.5 if whole else np.linspace(distinct[0], distinct[-1], BUCKETS + 1)
+    whole = (
+        len(distinct) <= BUCKETS
+        and bool((distinct == np.round(distinct)).all())
+        and distinct[-1] - distinct[0] < BUCKETS
+    )
+    edges = (
+        np.arange(distinct[0], distinct[-1] + 2) - 0.5
+        if whole
+        else np.linspace(distinct[0], distinct[-1], BUCKETS + 1)
+    )
     if not (np.diff(edges) > 0).all():  # too narrow for floating point: one bar
         return {"edges": [float(distinct[0]), float(distinct[-1])], "counts": [len(values)]}
     counts, edges = np.histogram(values, edges)
@@ -151,6 +196,8 @@ def describe_images(column: dict[str, Any], chunk: pa.Array, root: Any) -> None:
             key = f"{width}×{height} {mode}"
             sizes[key] = sizes.get(key, 0) + 1
     column["pictures"] = {
-        "looked": looked, "unreadable": broken, "different": len(sizes),
+        "looked": looked,
+        "unreadable": broken,
+        "different": len(sizes),
         "sizes": sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:5],
     }

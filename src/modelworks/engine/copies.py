@@ -20,15 +20,36 @@ BUCKET = 250_000
 """Rows a bucket holds on average."""
 HELD_OUT = 0.2
 """Share held out by the random split whose leak is told when rows are not split yet."""
-_RECORD = np.dtype([("inputs", "<u8"), ("label", "<u8"), ("row", "<u8"), ("number", "<i8"), ("split", "u1"), ("labelled", "?")])
-_KEPT = ("rows", "duplicate_rows", "unique_inputs", "repeated_inputs", "conflicting_inputs", "conflicting_rows")
+_RECORD = np.dtype(
+    [
+        ("inputs", "<u8"),
+        ("label", "<u8"),
+        ("row", "<u8"),
+        ("number", "<i8"),
+        ("split", "u1"),
+        ("labelled", "?"),
+    ]
+)
+_KEPT = (
+    "rows",
+    "duplicate_rows",
+    "unique_inputs",
+    "repeated_inputs",
+    "conflicting_inputs",
+    "conflicting_rows",
+)
 
 Look = Callable[[np.ndarray, pa.RecordBatch], None]
 
 
 def count_copies(
-    dataset: Dataset, inputs: Sequence[str], target: str | None, files: Sequence[str] = (), skip: Sequence[str] = ("split",),
-    look: Look | None = None, bucket: int = BUCKET,
+    dataset: Dataset,
+    inputs: Sequence[str],
+    target: str | None,
+    files: Sequence[str] = (),
+    skip: Sequence[str] = ("split",),
+    look: Look | None = None,
+    bucket: int = BUCKET,
 ) -> dict[str, Any]:
     """Counts over all rows; under `kept`, over those that cleaning left in, where it dropped any.
 
@@ -68,13 +89,22 @@ def _read(file: Any) -> np.ndarray:
 
 
 def _records(
-    dataset: Dataset, inputs: Sequence[str], target: str | None, files: Sequence[str], skip: Sequence[str], look: Look | None
+    dataset: Dataset,
+    inputs: Sequence[str],
+    target: str | None,
+    files: Sequence[str],
+    skip: Sequence[str],
+    look: Look | None,
 ) -> Iterator[np.ndarray]:
     names = [name for name in dataset.columns if name not in skip] or list(dataset.columns)
-    for rows, batch in dataset.batches(None, list(dict.fromkeys([*names, *inputs, *([target] if target else [])]))):
+    for rows, batch in dataset.batches(
+        None, list(dict.fromkeys([*names, *inputs, *([target] if target else [])]))
+    ):
         if look:
             look(rows, batch)
-        hashes = {name: content_hash(batch.column(name), dataset.root, name in files) for name in batch.schema.names}
+        hashes = {
+            name: content_hash(batch.column(name), dataset.root, name in files) for name in batch.schema.names
+        }
         records = np.zeros(len(rows), _RECORD)
         records["inputs"] = combine((hashes[name] for name in inputs), len(rows))
         records["row"] = combine((hashes[name] for name in names), len(rows))
@@ -129,7 +159,9 @@ class _Counts:
         labels, groups_known = records["label"][known], group[known]
         order = np.lexsort((labels, groups_known))
         fresh = np.r_[True, (np.diff(labels[order]) != 0) | (np.diff(groups_known[order]) != 0)]
-        split = np.bincount(groups_known[order][fresh], minlength=groups) > 1  # more than one label in the group
+        split = (
+            np.bincount(groups_known[order][fresh], minlength=groups) > 1
+        )  # more than one label in the group
         self.conflicting += int(split.sum())
         self.conflicting_rows += int(split[groups_known].sum())
         for index in np.flatnonzero(split)[: max(0, 5 - len(self.conflicts))]:
@@ -148,7 +180,8 @@ class _Counts:
             "random_split_leak": self.leaked / rows if rows else 0.0,
             "across_splits": {
                 f"{SPLITS[early]}/{SPLITS[late]}": int(self.shared[early, late])
-                for early, late in ((0, 1), (0, 2), (1, 2)) if self.shared[early, late]
+                for early, late in ((0, 1), (0, 2), (1, 2))
+                if self.shared[early, late]
             },
             "most_repeated": [{"copies": copies, "row": row} for copies, row in self.groups],
             "conflicts": self.conflicts,

@@ -18,7 +18,17 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
     """Every finding of an audit, gravest first."""
     found = [
         finding
-        for look in (_unreadable, _across_splits, _duplicates, _leaks, _classes, _near, _suspects, _size, _columns)
+        for look in (
+            _unreadable,
+            _across_splits,
+            _duplicates,
+            _leaks,
+            _classes,
+            _near,
+            _suspects,
+            _size,
+            _columns,
+        )
         for finding in look(result)
     ]
     return sorted(found, key=lambda finding: ORDER.index(finding["severity"]))
@@ -30,30 +40,57 @@ def _finding(severity: str, code: str, message: str, remedy: str = "", column: s
 
 def _share(part: float, whole: float) -> str:
     percent = 100 * part / whole if whole else 0.0
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %" if percent >= 0.1 or not part else "under 0.1 %"
+    return (
+        f"{percent:.0f} %"
+        if percent >= 10
+        else f"{percent:.1f} %"
+        if percent >= 0.1 or not part
+        else "under 0.1 %"
+    )
 
 
 def _rows(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
 def _unreadable(result: Mapping[str, Any]) -> Iterator[Finding]:
     quarantine = result["quarantine"]
     if quarantine["count"]:
-        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in list(quarantine["reasons"].items())[:4])
-        yield _finding("warning", "unreadable", f"{_rows(quarantine['count'])} could not be read and went to quarantine ({reasons})")
+        reasons = "; ".join(
+            f"{reason}: {count:,}" for reason, count in list(quarantine["reasons"].items())[:4]
+        )
+        yield _finding(
+            "warning",
+            "unreadable",
+            f"{_rows(quarantine['count'])} could not be read and went to quarantine ({reasons})",
+        )
     for column in result["columns"]:
         pictures = column.get("pictures", {})
         if pictures.get("unreadable"):
-            yield _finding("warning", "unreadable_pictures", f"{pictures['unreadable']:,} of {pictures['looked']:,} pictures looked at cannot be read", "", column["name"])
+            yield _finding(
+                "warning",
+                "unreadable_pictures",
+                f"{pictures['unreadable']:,} of {pictures['looked']:,} pictures looked at cannot be read",
+                "",
+                column["name"],
+            )
 
 
 def _duplicates(result: Mapping[str, Any]) -> Iterator[Finding]:
     repeats, rows = result["duplicates"], result["rows"]
     kept = repeats.get("kept")
-    target, inputs = result["target"], ", ".join(result["inputs"][:3]) + (" …" if len(result["inputs"]) > 3 else "")
+    target, inputs = (
+        result["target"],
+        ", ".join(result["inputs"][:3]) + (" …" if len(result["inputs"]) > 3 else ""),
+    )
 
-    def told(severity: str, code: str, key: str, message: str, remedy: str, column: str | None = None) -> Finding:
+    def told(
+        severity: str, code: str, key: str, message: str, remedy: str, column: str | None = None
+    ) -> Finding:
         """What cleaning has mended is told, but no longer warned of."""
         if kept is None:
             return _finding(severity, code, message, remedy, column)
@@ -65,25 +102,45 @@ def _duplicates(result: Mapping[str, Any]) -> Iterator[Finding]:
     if repeats["duplicate_rows"]:
         copies = repeats["duplicate_rows"]
         yield told(
-            "warning" if copies > 0.001 * rows else "info", "duplicate_rows", "duplicate_rows",
-            f"{_rows(copies)} ({_share(copies, rows)}) repeat another row exactly", DROP,
+            "warning" if copies > 0.001 * rows else "info",
+            "duplicate_rows",
+            "duplicate_rows",
+            f"{_rows(copies)} ({_share(copies, rows)}) {'repeats' if copies == 1 else 'repeat'} another row exactly",
+            DROP,
         )
-    if repeats["repeated_inputs"] and (kept is not None or not result["splits"]):
+    if repeats["repeated_inputs"] and not result["splits"]:
         leak = repeats["random_split_leak"]
-        yield told(
-            "error" if leak > 0.05 else "warning" if leak > 0.005 else "info", "repeated_inputs", "repeated_inputs",
+        yield _finding(
+            "error" if leak > 0.05 else "warning" if leak > 0.005 else "info",
+            "repeated_inputs",
             f"{rows:,} rows hold only {repeats['unique_inputs']:,} unique inputs ({inputs}): a plain random split would put "
-            f"{_share(leak, 1)} of the held-out rows into training too", DROP,
+            f"{_share(leak, 1)} of the held-out rows into training too",
+            DROP,
         )
-    elif repeats["repeated_inputs"] > repeats["duplicate_rows"]:
-        yield _finding("info", "repeated_inputs", f"{rows:,} rows hold {repeats['unique_inputs']:,} unique inputs ({inputs})", DROP)
+    elif repeats["repeated_inputs"]:
+        apart = "" if repeats["across_splits"] else "; no split shares one with another"
+        yield told(
+            "info",
+            "repeated_inputs",
+            "repeated_inputs",
+            f"{rows:,} rows hold only {repeats['unique_inputs']:,} unique inputs ({inputs}){apart}",
+            "",
+        )
     if repeats["conflicting_inputs"]:
         many = repeats["conflicting_inputs"] != 1
-        what = "in more than one class" if result["target_kind"] == "class" else f"with different values of {target!r}"
+        what = (
+            "in more than one class"
+            if result["target_kind"] == "class"
+            else f"with different values of {target!r}"
+        )
         yield told(
-            "warning" if result["target_kind"] == "class" else "info", "conflicting_labels", "conflicting_inputs",
+            "warning" if result["target_kind"] == "class" else "info",
+            "conflicting_labels",
+            "conflicting_inputs",
             f"{repeats['conflicting_inputs']:,} unique {'inputs are' if many else 'input is'} {what} "
-            f"({_rows(repeats['conflicting_rows'])}): no model can get all of them right", CONFLICTS, target,
+            f"({_rows(repeats['conflicting_rows'])}): no model can get all of them right",
+            CONFLICTS,
+            target,
         )
 
 
@@ -92,8 +149,9 @@ def _across_splits(result: Mapping[str, Any]) -> Iterator[Finding]:
     for pair, count in result["duplicates"]["across_splits"].items():
         early, late = pair.split("/")
         yield _finding(
-            "error" if count > 0.01 * splits.get(late, 1) else "warning", "duplicates_across_splits",
-            f"{_rows(count)} of {late} ({_share(count, splits.get(late, 0))}) have the same inputs as a row of {early}: scores on {late} are too good",
+            "error" if count > 0.01 * splits.get(late, 1) else "warning",
+            "duplicates_across_splits",
+            f"{_rows(count)} of {late} ({_share(count, splits.get(late, 0))}) {_have(count)} the same inputs as a row of {early}: scores on {late} are too good",
             DROP,
         )
 
@@ -107,13 +165,19 @@ def _near(result: Mapping[str, Any]) -> Iterator[Finding]:
         early, late = pair.split("/")
         looked = near["sampled"].get(late, 0)
         yield _finding(
-            "warning" if count > 0.01 * looked else "info", "near_duplicates_across_splits",
-            f"{_rows(count)} of {late} ({_share(count, looked)} of those looked at) nearly repeat a row of {early}, {seen}",
+            "warning" if count > 0.01 * looked else "info",
+            "near_duplicates_across_splits",
+            f"{_rows(count)} of {late} ({_share(count, looked)} of those looked at) nearly {'repeats' if count == 1 else 'repeat'} a row of {early}, {seen}",
             "data: {split: {group: COLUMN}}",
         )
     if not near["across_splits"]:
         severity = "warning" if near["rows"] > 0.05 * near["sample"] and not near["sampled"] else "info"
-        yield _finding(severity, "near_duplicates", f"{_rows(near['rows'])} nearly repeat another ({near['pairs']:,} pairs), {seen}", "data: {split: {group: COLUMN}}" if severity == "warning" else "")
+        yield _finding(
+            severity,
+            "near_duplicates",
+            f"{_rows(near['rows'])} nearly repeat another ({near['pairs']:,} {'pair' if near['pairs'] == 1 else 'pairs'}), {seen}",
+            "data: {split: {group: COLUMN}}" if severity == "warning" else "",
+        )
 
 
 def _leaks(result: Mapping[str, Any]) -> Iterator[Finding]:
@@ -124,7 +188,13 @@ def _leaks(result: Mapping[str, Any]) -> Iterator[Finding]:
         figure = f"AUC {area:.4f}" if area > test["value"] else f"{leaks['measure']} {test['value']:.4f}"
         if name is None:
             if skill > 0.9:
-                yield _finding("info", "sorted", f"rows are sorted by {target!r} ({test['how']} tells it with {figure}): the data must be shuffled before any split", "data: {split: {kind: stratified}}", target)
+                yield _finding(
+                    "info",
+                    "sorted",
+                    f"rows are sorted by {target!r} ({test['how']} tells it with {figure}): the data must be shuffled before any split",
+                    "data: {split: {kind: stratified}}",
+                    target,
+                )
             continue
         sure = skill >= 0.995 or area >= 0.9995
         likely = skill >= 0.95 or area >= 0.995
@@ -132,17 +202,26 @@ def _leaks(result: Mapping[str, Any]) -> Iterator[Finding]:
         if sure or likely:
             used = "" if name in inputs else " (it is not an input now)"
             yield _finding(
-                "info" if name not in inputs else "error" if sure and len(inputs) > 1 else "warning", "leak",
+                "info" if name not in inputs else "error" if sure and len(inputs) > 1 else "warning",
+                "leak",
                 f"{test['how']} alone tells {target!r} with {figure} on {leaks['sample']:,} sampled rows{used}: "
-                "does it hold the answer, or was it written afterwards?", remedy, name,
+                "does it hold the answer, or was it written afterwards?",
+                remedy,
+                name,
             )
         elif skill > _ALIKE_NAMES and _alike(name, target) and name in inputs:
-            yield _finding("warning", "leak_by_name", f"is named like the target {target!r} and tells it with {figure}", remedy, name)
+            yield _finding(
+                "warning",
+                "leak_by_name",
+                f"is named like the target {target!r} and tells it with {figure}",
+                remedy,
+                name,
+            )
 
 
 def _alike(name: str, target: str) -> bool:
     one, two = ("".join(c for c in text.casefold() if c.isalnum()) for text in (name, target))
-    return len(two) >= 3 and (two in one or one in two and len(one) >= 3)
+    return len(two) >= 3 and (two in one or (one in two and len(one) >= 3))
 
 
 def _key(name: str) -> str:
@@ -155,29 +234,63 @@ def _classes(result: Mapping[str, Any]) -> Iterator[Finding]:
     if not balance:
         if result["target_kind"] == "number":
             column = next(c for c in result["columns"] if c["name"] == target)
-            unlabelled = column["missing"] + max(0, column["rows"] - column["missing"] - column.get("numeric", 0))
+            unlabelled = column["missing"] + max(
+                0, column["rows"] - column["missing"] - column.get("numeric", 0)
+            )
             if unlabelled:
-                yield _finding("warning", "unlabelled", f"{_rows(unlabelled)} have no number as target", "", target)
+                yield _finding(
+                    "warning",
+                    "unlabelled",
+                    f"{_rows(unlabelled)} {_have(unlabelled)} no number as target",
+                    "",
+                    target,
+                )
         return
     listed, total = balance["classes"], sum(count for _, count in balance["classes"])
     if balance["unlabelled"]:
-        yield _finding("warning", "unlabelled", f"{_rows(balance['unlabelled'])} have no label", "", target)
+        yield _finding(
+            "warning",
+            "unlabelled",
+            f"{_rows(balance['unlabelled'])} {_have(balance['unlabelled'])} no label",
+            "",
+            target,
+        )
     if balance["count"] == 1:
-        yield _finding("error", "one_class", f"every row has the class {listed[0][0]!r}: there is nothing to learn", "", target)
+        yield _finding(
+            "error",
+            "one_class",
+            f"every row has the class {listed[0][0]!r}: there is nothing to learn",
+            "",
+            target,
+        )
         return
     for split, labels in balance["unseen"].items():
-        yield _finding("error", "unseen_classes", f"{split} has classes that train does not have: {', '.join(labels[:5])}", "data: {split: {kind: stratified}}", target)
+        yield _finding(
+            "error",
+            "unseen_classes",
+            f"{split} has classes that train does not have: {', '.join(labels[:5])}",
+            "data: {split: {kind: stratified}}",
+            target,
+        )
     (largest, most), (smallest, least) = listed[0], balance["smallest"]
     ratio = most / max(least, 1)
     if ratio >= 3:
         yield _finding(
-            "warning" if ratio >= 10 else "info", "imbalance",
+            "warning" if ratio >= 10 else "info",
+            "imbalance",
             f"classes are unequal: {largest!r} has {most:,} rows ({_share(most, total)}), {smallest!r} has {least:,} ({ratio:,.0f} : 1); accuracy alone will flatter",
-            "task: {class_weights: balanced}", target,
+            "task: {class_weights: balanced}",
+            target,
         )
     rare = [label for label, count in listed if count < 10]
     if rare:
-        yield _finding("warning", "rare_classes", f"{len(rare)} of {balance['count']} classes have fewer than 10 rows: {', '.join(map(str, rare[:5]))}", "", target)
+        yield _finding(
+            "warning",
+            "rare_classes",
+            f"{len(rare)} of {balance['count']} classes have fewer than 10 rows: {', '.join(map(str, rare[:5]))}",
+            "",
+            target,
+        )
 
 
 def _suspects(result: Mapping[str, Any]) -> Iterator[Finding]:
@@ -187,15 +300,21 @@ def _suspects(result: Mapping[str, Any]) -> Iterator[Finding]:
     share = suspects["count"] / suspects["sample"]
     examples = ", ".join(str(example["row"]) for example in suspects["examples"][:5])
     yield _finding(
-        "warning" if share > 0.005 else "info", "suspicious_labels",
-        f"{_rows(suspects['count'])} of {suspects['sample']:,} looked at ({_share(suspects['count'], suspects['sample'])}) bear a label that their nearest neighbours deny, e.g. rows {examples}",
-        "", result["target"],
+        "warning" if share > 0.005 else "info",
+        "suspicious_labels",
+        f"{_rows(suspects['count'])} of {suspects['sample']:,} looked at ({_share(suspects['count'], suspects['sample'])}) {'bears' if suspects['count'] == 1 else 'bear'} a label that the nearest neighbours deny, e.g. rows {examples}",
+        "",
+        result["target"],
     )
 
 
 def _size(result: Mapping[str, Any]) -> Iterator[Finding]:
     if result["rows"] < 100:
-        yield _finding("warning", "few_rows", f"only {_rows(result['rows'])}: figures of a held-out part will be very uncertain")
+        yield _finding(
+            "warning",
+            "few_rows",
+            f"only {_rows(result['rows'])}: figures of a held-out part will be very uncertain",
+        )
 
 
 def _columns(result: Mapping[str, Any]) -> Iterator[Finding]:
@@ -208,14 +327,38 @@ def _columns(result: Mapping[str, Any]) -> Iterator[Finding]:
             yield _finding("warning" if is_input else "info", "empty", "holds no value at all", ignore, name)
             continue
         if missing > 0.5 * rows and column["role"] != "target":
-            yield _finding("warning" if is_input else "info", "missing", f"{_share(missing, rows)} missing ({_rows(missing)})", ignore, name)
+            yield _finding(
+                "warning" if is_input else "info",
+                "missing",
+                f"{_share(missing, rows)} missing ({_rows(missing)})",
+                ignore,
+                name,
+            )
         if column["distinct"] == 1 and not column["many"] and column["kind"] not in ("image", "audio"):
-            yield _finding("warning" if is_input else "info", "constant", f"holds one value only: {column['top'][0][0]!r}", ignore if is_input else "", name)
+            yield _finding(
+                "warning" if is_input else "info",
+                "constant",
+                f"holds one value only: {column['top'][0][0]!r}",
+                ignore if is_input else "",
+                name,
+            )
         if column["kind"] == "id" and column["role"] != "target":
-            yield _finding("warning" if is_input and len(result["inputs"]) > 1 else "info", "id", "has a value of its own in each row, like an id", ignore if is_input else "", name)
+            yield _finding(
+                "warning" if is_input and len(result["inputs"]) > 1 else "info",
+                "id",
+                "has a value of its own in each row, like an id",
+                ignore if is_input else "",
+                name,
+            )
         numeric = column.get("numeric", present)
         if column["kind"] == "number" and numeric < present:
-            yield _finding("warning", "not_numbers", f"{_rows(present - numeric)} hold something that is not a number", "", name)
+            yield _finding(
+                "warning",
+                "not_numbers",
+                f"{_rows(present - numeric)} {'holds' if present - numeric == 1 else 'hold'} something that is not a number",
+                "",
+                name,
+            )
         yield from _spellings(column)
     yield from _gathered(columns)
 
@@ -225,16 +368,29 @@ def _gathered(columns: list[Mapping[str, Any]]) -> Iterator[Finding]:
     inputs = [column for column in columns if column["role"] == "input"]
     holes = sorted((c for c in inputs if 0 < c["missing"] <= 0.5 * c["rows"]), key=lambda c: -c["missing"])
     if holes:
-        listed = ", ".join(f"{c['name']} {_share(c['missing'], c['rows'])}" for c in holes[:6]) + (", …" if len(holes) > 6 else "")
+        listed = ", ".join(f"{c['name']} ({_share(c['missing'], c['rows'])})" for c in holes[:6]) + (
+            ", …" if len(holes) > 6 else ""
+        )
         number = next((c for c in holes if c["kind"] == "number"), None)
         remedy = f"fields: {{{_key(number['name'])}: {{missing: median}}}}" if number else ""
-        yield _finding("info", "missing", f"values are missing in {len(holes)} {'column' if len(holes) == 1 else 'columns'}: {listed}", remedy)
-    wild = sorted((c for c in columns if c.get("outliers", {}).get("sigma")), key=lambda c: -c["outliers"]["sigma"])
+        yield _finding(
+            "info",
+            "missing",
+            f"values are missing in {len(holes)} {'column' if len(holes) == 1 else 'columns'}: {listed}",
+            remedy,
+        )
+    wild = sorted(
+        (c for c in columns if c.get("outliers", {}).get("sigma")), key=lambda c: -c["outliers"]["sigma"]
+    )
     if wild:
-        listed = ", ".join(f"{c['name']} {c['outliers']['sigma']:,}" for c in wild[:6]) + (", …" if len(wild) > 6 else "")
+        listed = ", ".join(f"{c['name']} ({_rows(c['outliers']['sigma'])})" for c in wild[:6]) + (
+            ", …" if len(wild) > 6 else ""
+        )
         chosen = next((c["name"] for c in wild if c["role"] == "input"), None)
         yield _finding(
-            "info", "outliers", f"values beyond 4 standard deviations in {len(wild)} {'column' if len(wild) == 1 else 'columns'}: {listed}",
+            "info",
+            "outliers",
+            f"values beyond 4 standard deviations in {len(wild)} {'column' if len(wild) == 1 else 'columns'}: {listed}",
             f"fields: {{{_key(chosen)}: {{outliers: clip}}}}" if chosen else "",
         )
 
@@ -247,4 +403,10 @@ def _spellings(column: Mapping[str, Any]) -> Iterator[Finding]:
         forms.setdefault(" ".join(value.split()).casefold(), []).append(value)
     twice = [" = ".join(map(repr, group)) for group in forms.values() if len(group) > 1]
     if twice:
-        yield _finding("info", "spellings", f"values that differ by case or spaces only: {'; '.join(twice[:3])}", "", column["name"])
+        yield _finding(
+            "info",
+            "spellings",
+            f"values that differ by case or spaces only: {'; '.join(twice[:3])}",
+            "",
+            column["name"],
+        )

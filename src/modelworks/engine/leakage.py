@@ -25,7 +25,11 @@ def bins(values: np.ndarray) -> np.ndarray:
     present = ~np.isnan(values)
     if present.any():
         distinct = np.unique(values[present])
-        edges = distinct if len(distinct) <= BINS else np.unique(np.quantile(values[present], np.linspace(0, 1, BINS + 1)[1:-1]))
+        edges = (
+            distinct
+            if len(distinct) <= BINS
+            else np.unique(np.quantile(values[present], np.linspace(0, 1, BINS + 1)[1:-1]))
+        )
         codes[present] = 1 + np.searchsorted(edges, values[present], side="right")
     return codes
 
@@ -43,7 +47,9 @@ def lookup_skill(codes: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[
     base = np.bincount(labels).max() / len(labels)
     half = np.random.default_rng(seed).permutation(len(labels)) % 2 == 0
     for learn in (half, ~half):
-        counts = np.bincount(codes[learn] * classes + labels[learn], minlength=kinds * classes).reshape(kinds, classes)
+        counts = np.bincount(codes[learn] * classes + labels[learn], minlength=kinds * classes).reshape(
+            kinds, classes
+        )
         guess = np.where(counts.any(1), counts.argmax(1), np.bincount(labels[learn]).argmax())
         right += float((guess[codes[~learn]] == labels[~learn]).sum())
         total += float((~learn).sum())
@@ -100,7 +106,13 @@ def mentions(texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
     names = [name for name in names if len(name) >= 3 or (name and not name.isascii())]
     if not names:
         return np.zeros(len(texts), np.int64)
-    pattern = re.compile("|".join(rf"(?<![0-9A-Za-z]){re.escape(n)}(?![0-9A-Za-z])" if n.isascii() else re.escape(n) for n in sorted(names, key=len, reverse=True)), re.IGNORECASE)
+    pattern = re.compile(
+        "|".join(
+            rf"(?<![0-9A-Za-z]){re.escape(n)}(?![0-9A-Za-z])" if n.isascii() else re.escape(n)
+            for n in sorted(names, key=len, reverse=True)
+        ),
+        re.IGNORECASE,
+    )
     place = {name.casefold(): index + 1 for index, name in enumerate(names)}
     found = (pattern.search(text) for text in texts)
     return np.array([place.get(hit.group().casefold(), 0) if hit else 0 for hit in found], np.int64)
@@ -117,17 +129,23 @@ def text_features(values: Sequence[str], width: int = 2048, longest: int = 600) 
     """Signed hashed characters and pairs of characters, tf-idf, unit length. float32 (rows, width)."""
     features = np.zeros((len(values), width), np.float32)
     for row, value in enumerate(values):
-        letters = np.frombuffer(value[:longest].casefold().encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+        letters = np.frombuffer(
+            value[:longest].casefold().encode("utf-32-le", "surrogatepass"), np.uint32
+        ).astype(np.uint64)
         for grams in (mix(letters + np.uint64(1)), mix(mix(letters[:-1] + np.uint64(2)) + letters[1:])):
             grams = np.unique(grams)
-            sign = np.where((grams >> np.uint64(40)) & np.uint64(1), 1.0, -1.0)  # collisions cancel on average
+            sign = np.where(
+                (grams >> np.uint64(40)) & np.uint64(1), 1.0, -1.0
+            )  # collisions cancel on average
             features[row] += np.bincount((grams % np.uint64(width)).astype(np.int64), sign, width)
     seen = (features != 0).sum(0)
     features *= np.log((1 + len(values)) / (1 + seen)).astype(np.float32)
     return _unit(features)
 
 
-def table_features(columns: Sequence[np.ndarray], categories: Sequence[Sequence[str]], width: int = 128) -> np.ndarray:
+def table_features(
+    columns: Sequence[np.ndarray], categories: Sequence[Sequence[str]], width: int = 128
+) -> np.ndarray:
     """Numbers standardised robustly, categories hashed to ±1 in `width` columns. float32 (rows, …)."""
     parts = []
     for values in columns:
@@ -137,7 +155,10 @@ def table_features(columns: Sequence[np.ndarray], categories: Sequence[Sequence[
         hashed = np.zeros((len(categories[0]), width))
         for index, column in enumerate(categories):
             codes = coded(column).astype(np.uint64)
-            hashed[np.arange(len(codes)), (mix(codes * np.uint64(31) + np.uint64(index + 1)) % np.uint64(width)).astype(np.int64)] += 1
+            hashed[
+                np.arange(len(codes)),
+                (mix(codes * np.uint64(31) + np.uint64(index + 1)) % np.uint64(width)).astype(np.int64),
+            ] += 1
         parts.append(hashed)
     return np.concatenate(parts, 1).astype(np.float32)
 

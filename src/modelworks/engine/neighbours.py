@@ -90,7 +90,10 @@ def _candidates(bands: np.ndarray) -> list[tuple[int, int]]:
             if stop - start > 1:
                 members = order[start:stop].tolist()
                 for position, left in enumerate(members):
-                    pairs.update((min(left, right), max(left, right)) for right in members[position + 1 : position + 1 + CROWD])
+                    pairs.update(
+                        (min(left, right), max(left, right))
+                        for right in members[position + 1 : position + 1 + CROWD]
+                    )
     return sorted(pairs)
 
 
@@ -128,7 +131,12 @@ def _shrink(pictures: np.ndarray) -> np.ndarray:
     return tall[:, :, left] * (1 - share) + tall[:, :, right] * share
 
 
-def near_rows(columns: Sequence[np.ndarray], deviations: Sequence[float], texts: Sequence[Sequence[str]], exact: np.ndarray) -> Pairs:
+def near_rows(
+    columns: Sequence[np.ndarray],
+    deviations: Sequence[float],
+    texts: Sequence[Sequence[str]],
+    exact: np.ndarray,
+) -> Pairs:
     """Pairs of table rows that are equal after rounding. `columns`: float64 (rows,) each, with its deviation;
     `texts`: the other columns; `exact`: hash of the row, to leave equals out."""
     if not len(exact):
