@@ -47,7 +47,7 @@ def reference(rows, policy):
         st.tuples(st.integers(0, 6), st.one_of(st.none(), st.sampled_from("ab"))), min_size=1, max_size=40
     ),
     st.sampled_from(["keep", "drop", "drop_conflicting"]),
-    st.sampled_from([2, 1 << 21]),
+    st.sampled_from([2, 1 << 18]),
 )
 def test_account_is_pythons(rows, policy, part):
     before, repeats._PART = repeats._PART, part

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from modelworks.core.dataset import Dataset
 
-_PART = 1 << 21  # rows sorted at once, about
+_PART = 1 << 18  # rows sorted at once, about; each part costs a look at every key, so there are at most 64
 
 
 def row_keys(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
@@ -33,7 +33,7 @@ def runs(keys: np.ndarray, mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.nd
     import numpy as np
 
     parts = 1
-    while len(keys) // parts > _PART:
+    while len(keys) // parts > _PART and parts < 64:
         parts *= 2
     for part in range(parts):
         # Keys are hashes, so equal ranges of them hold about equally many rows.

@@ -3,13 +3,14 @@
     dataset, notes = split(dataset, Split(by="stratified", test=0.2), target="stars", inputs=["text"], seed=0)
 
 Rows are taken in the order of a hash of (seed, their inputs or their group), so rows with equal inputs, and
-the rows of a group, always land together. Up to EXACT rows the shares are met exactly, as far as groups allow;
-beyond that, or with `stable`, each hash is compared with a threshold, and adding rows never moves old ones.
+the rows of a group, always land together. Up to EXACT rows the shares are met exactly, as far as groups
+allow; beyond, or with `stable`, each hash is compared with a threshold: adding rows never moves old ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field as Setting
@@ -70,6 +71,22 @@ class Split(Settings):
         return self
 
 
+@dataclass
+class _Work:
+    """One dataset being split."""
+
+    dataset: Dataset
+    settings: Split
+    target: str | None
+    categorical: bool
+    seed: int
+    live: np.ndarray
+    """bool (rows,): not dropped before."""
+    codes: np.ndarray
+    """uint8 (rows,): the answer, an index into core.dataset.SPLITS."""
+    messages: list[str] = field(default_factory=list)
+
+
 def split(
     dataset: Dataset,
     settings: Split,
@@ -80,81 +97,65 @@ def split(
 ) -> tuple[Dataset, dict[str, Any]]:
     """The dataset with every row in a split, and notes for the report. Rows dropped before stay dropped.
 
-    `categorical`: whether the target is a class; None: as its profile looks."""  # fmt: skip
+    `categorical`: whether the target is a class; None: as its profile looks."""
     import numpy as np
 
     from modelworks.core.dataset import SPLITS
 
     drop = SPLITS.index("drop")
     live = np.ones(dataset.rows, bool) if dataset.splits is None else dataset.splits != drop
-    codes = np.where(live, 0, drop).astype(np.uint8)
     if target is not None and categorical is None:
         categorical = _looks_categorical(dataset, target)
-    categorical = bool(categorical) and target is not None
-    by = _chosen(dataset, settings, target, categorical)
+    codes = np.where(live, 0, drop).astype(np.uint8)
+    work = _Work(dataset, settings, target, bool(categorical and target), seed, live, codes)
+    by = _chosen(work)
     column = settings.column or ("split" if by == "given" else None)
-    notes: dict[str, Any] = {"by": by, "column": column, "messages": []}
-    # What a model cannot see must not tell rows apart, and with no inputs every row is its own.
+    # A column that names the splits says nothing about the case.
     seen = [name for name in inputs if name != column or by in ("time", "group")]
-    row_number = np.arange(dataset.rows, dtype=np.uint64)
-    keys = row_keys(dataset, seen) if seen else row_number
-    units = keys if settings.duplicates == "together" else row_number
-    shares = (settings.valid, settings.test)
+    keys = None
     if by == "time":
-        assert column
-        _by_time(dataset, column, live, codes, shares, notes)
+        _by_time(work, column or "")
     else:
-        if by == "given":
-            assert column
-            _given(dataset, column, live, codes)
-            if not np.any(codes[live] == 0):
-                raise DataError(
-                    f"{dataset.name}: no row has {column!r}: train",
-                    f"{column!r} names the splits: train, valid, test",
-                )
-            shares = (0.0 if np.any(codes == _VALID) else settings.valid, 0.0)
-        elif by == "group":
-            assert column
-            units = _groups(dataset, column, live, notes)
+        shares = _given(work, column or "") if by == "given" else (settings.valid, settings.test)
         if any(shares):
-            _by_hash(
-                dataset,
-                settings,
-                by,
-                live & (codes == 0),
-                codes,
-                units,
-                shares,
-                target,
-                categorical,
-                seed,
-                notes,
-            )
+            if by == "group":
+                units = _groups(work, column or "")
+            elif seen and settings.duplicates == "together":
+                units = keys = row_keys(dataset, seen)
+            else:
+                units = np.arange(dataset.rows, dtype=np.uint64)
+            _shuffle(units, seed)  # equal keys stay equal
+            _by_hash(work, by, units, *shares)
+    notes = {"by": by, "column": column, "messages": work.messages}
     notes["rows"] = {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(SPLITS)}
-    notes |= _repeated(keys, codes, live) if seen else {"duplicate_rows": 0, "straddling": {}}
+    notes |= {"duplicate_rows": 0, "straddling": {}}
+    if seen:
+        notes |= _repeated(row_keys(dataset, seen) if keys is None else keys, codes, live)
     _remark(notes, settings)
     return dataset.with_splits(codes), notes
 
 
-def _chosen(dataset: Dataset, settings: Split, target: str | None, categorical: bool) -> str:
+def _chosen(work: _Work) -> str:
+    dataset, settings = work.dataset, work.settings
     if settings.column:
         dataset.need([settings.column])
-    if settings.by == "stratified" and target is None:
+    if settings.by == "stratified" and work.target is None:
         raise UserError("split by: stratified wants a target", "use by: random")
+    if settings.by == "given":
+        dataset.need([settings.column or "split"])
     if settings.by != "auto":
         return settings.by
-    if "split" in dataset.columns and target != "split" and not _odd_names(dataset, "split"):
+    named = "split" in dataset.columns and work.target != "split"
+    if named and all((found >= 0).all() for _, found in _coded(dataset, "split")):
         return "given"
-    return "stratified" if categorical else "random"
+    return "stratified" if work.categorical else "random"
 
 
 def _looks_categorical(dataset: Dataset, target: str) -> bool:
     dataset.need([target])
     profile = dataset.profile()[target]
-    if (
-        profile.type.startswith(("list", "large_list", "extension", "fixed_size_list", "struct"))
-        or profile.many
-    ):
+    nested = profile.type.startswith(("list", "large_list", "extension", "fixed_size_list", "struct"))
+    if nested or profile.many:
         return False
     if profile.share(profile.numeric) > 0.95 and profile.type != "bool":
         return profile.integer == profile.numeric and profile.distinct <= min(
@@ -164,39 +165,42 @@ def _looks_categorical(dataset: Dataset, target: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------- by hash
-def _by_hash(
-    dataset: Dataset, settings: Split, by: str, mask: np.ndarray, codes: np.ndarray, units: np.ndarray,
-    shares: tuple[float, float], target: str | None, categorical: bool, seed: int, notes: dict[str, Any],
-) -> None:  # fmt: skip
-    """Share the masked rows out in the order of salted hashes, units (rows of equal `units`) whole."""
+def _shuffle(units: np.ndarray, seed: int) -> None:
+    """Each unit's place in this seed's random order, one to one; in place, in small pieces."""
     import numpy as np
 
     from modelworks.core.dataset import mix
-    from modelworks.engine import strata
 
     salt = mix(np.array([seed], np.uint64) + np.uint64(0x9E3779B97F4A7C15))[0]
-    order = mix(units ^ salt)
-    valid, test = shares
-    stratify = by == "stratified" or (by == "given" and categorical)
+    for start in range(0, len(units), 1 << 16):
+        units[start : start + (1 << 16)] = mix(units[start : start + (1 << 16)] ^ salt)
+
+
+def _by_hash(work: _Work, by: str, order: np.ndarray, valid: float, test: float) -> None:
+    """Share out the rows that are not placed yet. Rows of equal `order` are one unit and stay together."""
+    import numpy as np
+
+    from modelworks.engine import strata
+
+    dataset, codes = work.dataset, work.codes
+    mask = work.live & (codes == 0)
     # A class must stay learnable unless groups forbid it.
-    cover = target if categorical and target is not None and by != "group" else None
-    if settings.stable or np.count_nonzero(mask) > EXACT:
+    cover = work.target if work.categorical and by != "group" else None
+    if work.settings.stable or np.count_nonzero(mask) > EXACT:
         cuts = [np.uint64(int(share * 2**64)) for share in (test, test + valid)]
         codes[mask & (order < cuts[1])] = _VALID
         codes[mask & (order < cuts[0])] = _TEST
-        if cover:
-            moved = strata.cover_streaming(dataset, cover, mask, codes, order)
-            if moved:
-                notes["messages"].append(
-                    f"{moved:,} rows of classes that chance kept out of training were moved into it"
-                )
+        moved = strata.cover_streaming(dataset, cover, mask, codes, order) if cover else 0
+        if moved:
+            work.messages.append(
+                f"{moved:,} rows of classes that chance kept out of training were moved there"
+            )
     else:
         rows = np.flatnonzero(mask)
         classes = strata.classes(dataset, cover, rows) if cover else None
-        stratum = None
-        if stratify:
-            assert target is not None
-            stratum = strata.ranges(dataset, target, rows, settings.bins) if classes is None else classes
+        stratum = classes if by != "random" else None
+        if by == "stratified" and classes is None:
+            stratum = strata.ranges(dataset, work.target or "", rows, work.settings.bins)
         codes[rows] = strata.assign(order[rows], stratum, classes, valid, test)
     for name, code, share in (("valid", _VALID, valid), ("test", _TEST, test)):
         if share and not np.any(codes[mask] == code):
@@ -212,12 +216,13 @@ def _by_hash(
         )
 
 
-def _groups(dataset: Dataset, column: str, live: np.ndarray, notes: dict[str, Any]) -> np.ndarray:
+def _groups(work: _Work, column: str) -> np.ndarray:
     """A key for each row's group; a row without one is a group of its own."""
     import numpy as np
 
     from modelworks.core.dataset import hash_column, mix
 
+    dataset, live = work.dataset, work.live
     keys = np.empty(dataset.rows, np.uint64)
     alone = 0
     for rows, batch in dataset.batches(columns=[column]):
@@ -225,7 +230,7 @@ def _groups(dataset: Dataset, column: str, live: np.ndarray, notes: dict[str, An
         keys[rows] = np.where(missing, mix(~rows.astype(np.uint64)), hash_column(batch.column(0)))
         alone += int(np.count_nonzero(missing & live[rows]))
     if alone:
-        notes["messages"].append(f"{alone:,} rows have no {column!r}: each counts as a group of its own")
+        work.messages.append(f"{alone:,} rows have no {column!r}: each counts as a group of its own")
     if sum(len(starts) for _, starts in runs(keys, live)) < 2:
         raise DataError(
             f"{dataset.name}: column {column!r} holds one group only",
@@ -240,7 +245,7 @@ def _name_code(value: Any) -> int:
     return -1 if name is None else ("train", "valid", "test").index(name)
 
 
-def _coded(dataset: Dataset, column: str) -> Any:
+def _coded(dataset: Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(row numbers, split codes or −1) chunk by chunk."""
     import numpy as np
     import pyarrow as pa
@@ -253,11 +258,9 @@ def _coded(dataset: Dataset, column: str) -> Any:
         yield rows, table[pc.fill_null(cells.indices, len(table) - 1).to_numpy(zero_copy_only=False)]
 
 
-def _odd_names(dataset: Dataset, column: str) -> bool:
-    return any((found < 0).any() for _, found in _coded(dataset, column))
-
-
-def _given(dataset: Dataset, column: str, live: np.ndarray, codes: np.ndarray) -> None:
+def _given(work: _Work, column: str) -> tuple[float, float]:
+    """Place the rows as given; the shares still to be cut from training."""
+    dataset, live, codes = work.dataset, work.live, work.codes
     for rows, found in _coded(dataset, column):
         odd = (found < 0) & live[rows]
         if odd.any():
@@ -268,42 +271,42 @@ def _given(dataset: Dataset, column: str, live: np.ndarray, codes: np.ndarray) -
                 f"it may hold {', '.join(NAMES)}",
             )
         codes[rows[live[rows]]] = found[live[rows]]
+    if not (codes == 0).any():
+        raise DataError(
+            f"{dataset.name}: no row has {column!r}: train",
+            f"{column!r} names the splits: train, valid, test",
+        )
+    return (0.0 if (codes == _VALID).any() else work.settings.valid), 0.0
 
 
-def _by_time(
-    dataset: Dataset,
-    column: str,
-    live: np.ndarray,
-    codes: np.ndarray,
-    shares: tuple[float, float],
-    notes: dict[str, Any],
-) -> None:
+def _by_time(work: _Work, column: str) -> None:
     """The latest rows test, those before them are valid; equal times stay together."""
     import numpy as np
 
     from modelworks.engine.moments import moments
 
-    times = moments(dataset, column, notes["messages"])
-    rows = np.flatnonzero(live & ~np.isnan(times))
-    if len(rows) < np.count_nonzero(live):
-        undated = int(np.count_nonzero(live)) - len(rows)
-        notes["messages"].append(f"{undated:,} rows have no readable {column!r}: they train")
-    rows = rows[np.argsort(times[rows], kind="stable")]
-    ordered = times[rows]
+    dataset, codes = work.dataset, work.codes
+    times = moments(dataset, column, work.messages)
+    times[~work.live] = np.nan
+    ordered = times[~np.isnan(times)]
+    ordered.sort()
+    total = len(ordered)
+    undated = int(np.count_nonzero(work.live)) - total
+    if undated:
+        work.messages.append(f"{undated:,} rows have no readable {column!r}: they train")
     changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1  # where a cut keeps equal times together
-    valid, test = shares
-    asked = [(code, share) for code, share in ((_TEST, test), (_VALID, valid)) if share]
+    asked = [s for s in ((_TEST, work.settings.test), (_VALID, work.settings.valid)) if s[1]]
     if len(changes) < len(asked):
-        distinct = len(changes) + bool(len(rows))
+        distinct = len(changes) + bool(total)
         raise DataError(f"{dataset.name}: {column!r} has {distinct} distinct times, too few to split by")
-    end, total = len(rows), len(rows)
+    end, until = total, np.inf
     for index, (code, share) in enumerate(asked):
         possible = changes[len(asked) - 1 - index :]  # leaves room for the splits before
         possible = possible[possible < end]
         want = end - max(round(share * total), 1)
-        cut = int(possible[np.argmin(np.abs(possible - want))])
-        codes[rows[cut:end]] = code
-        end = cut
+        end = int(possible[np.argmin(np.abs(possible - want))])
+        codes[(times >= ordered[end]) & (times <= until)] = code
+        until = np.nextafter(ordered[end], -np.inf)
 
 
 # ------------------------------------------------------------------------------------------- the account
