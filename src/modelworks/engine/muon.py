@@ -2,9 +2,9 @@
 
     Muon([{"params": matrices}, {"params": others, "algorithm": "adamw"}], lr=1e-3)
 
-Unlike torch.optim.Muon, the precision of the orthogonalisation is chosen (bfloat16 is tens of times slower
-than float32 on most CPUs), matrices of one shape are done together, convolutions count as matrices (out,
-rest), and one optimizer holds both kinds of group.
+Unlike torch.optim.Muon, the precision of the orthogonalisation is chosen (bfloat16 is far slower than float32
+on a CPU without units for it, and faster on one with them), matrices of one shape are done together,
+convolutions count as matrices (out, rest), and one optimizer holds both kinds of group.
 
 Letters: N matrices, R rows ≤ C columns.
 """
