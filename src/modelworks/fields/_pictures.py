@@ -19,6 +19,7 @@ MOST_PIXELS = 64_000_000
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 # Our own, lower limit is checked before decoding; Pillow's warning would only be noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # broken files are reported by us
 
 Resize = Literal["stretch", "crop", "pad"]
 
@@ -123,7 +124,8 @@ def _from_array(value: Any) -> Image.Image:
     try:
         pixels = np.asarray(value)
         if pixels.dtype != np.uint8:
-            whole = pixels.astype(np.uint8)
+            with np.errstate(invalid="ignore"):  # NaN: the comparison below refuses it
+                whole = pixels.astype(np.uint8)
             if pixels.dtype == object or not np.array_equal(whole, pixels):
                 raise Unreadable("wants whole pixels from 0 to 255")
             pixels = whole

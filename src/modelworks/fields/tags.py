@@ -63,7 +63,7 @@ class Tags(Field):
             # Tags come back; the parts of names and addresses do not.
             few = len(set(parts)) <= (0.5 if separator == "," else 0.75) * len(parts)
             if len(cut) >= 0.5 * len(texts) and few and len(parts) > 3:
-                return 0.92 if separator != "," else 0.7
+                return 0.92
         return 0.0
 
     @classmethod
