@@ -67,8 +67,9 @@ class Transformer(Model):
 
     @classmethod
     def recognise(cls, inputs: Mapping[str, str], rows: int) -> float:
-        # On fewer texts it overfits before it learns word order; bag is as good in a tenth of the time.
-        text = 0.7 if rows >= 10_000 else 0.5
+        # Few texts do not teach it word order: on 9,987 Chinese food reviews one pass of it took 164 s on a
+        # CPU and gave .886 accuracy on 2,000 others, one pass of bag 5 s and .900.
+        text = 0.7 if rows >= 30_000 else 0.5
         good: dict[tuple[str, ...], float] = {("tokens",): text, ("frames",): 0.3}
         return good.get(tuple(inputs.values()), 0.0)
 
