@@ -2,9 +2,9 @@
 
     model: {kind: tabular, members: 16, depth: 2, width: 128, embedding: piecewise}
 
-K members share every matrix. What is a member's own is cheap: vectors that scale what goes into and comes out
-of each matrix, and the bias (BatchEnsemble, Wen et al. 2020). Each has its own loss and its own head, which the
-task builds; their mean is the answer. B rows, K members, D inputs of a layer, H units.
+K members share every matrix. A member's own are vectors, which scale what goes into and comes out of each
+matrix, and the bias (BatchEnsemble, Wen et al. 2020). Each has its own loss and its own head, which the task
+builds; their mean is the answer. B rows, K members, D inputs of a layer, H units.
 """
 
 from __future__ import annotations
