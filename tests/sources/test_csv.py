@@ -20,7 +20,24 @@ from .helpers_sources import rows_of
 
 CELL = st.text(st.sampled_from(list('ab1 ,;"\n\r\t中é')), max_size=6)
 RAW = st.lists(
-    st.sampled_from([b"a", b"1", b",", b",", b'"', b'""', b"\n", b"\n", b"\r\n", b"\r", b"x y", "中".encode(), b"\xff", b"\0"]),
+    st.sampled_from(
+        [
+            b"a",
+            b"1",
+            b",",
+            b",",
+            b'"',
+            b'""',
+            b"\n",
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b"x y",
+            "中".encode(),
+            b"\xff",
+            b"\0",
+        ]
+    ),
     max_size=60,
 ).map(b"".join)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -122,13 +139,21 @@ def test_line_numbers_beyond_fast_blocks(tmp_path: Path) -> None:
     body = '"two\nlines",x\n' * 100_000 + "bad\n" + '"two\nlines",x\n' * 100_000
     rows, quarantine = rows_of(Csv(path=write(tmp_path / "t.csv", "a,b\n" + body)))
     assert len(rows) == 200_000
-    assert quarantine.rows == [{"where": "t.csv line 200002", "reason": "wants 2 cells, has 1", "text": "bad"}]
+    assert quarantine.rows == [
+        {"where": "t.csv line 200002", "reason": "wants 2 cells, has 1", "text": "bad"}
+    ]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb18030", "gbk", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb18030", "gbk", "latin-1"]
+)
 @pytest.mark.parametrize("packed", [False, True])
 def test_encodings_are_found_out(tmp_path: Path, encoding: str, packed: bool) -> None:
-    words = ["Müller", "café", "naïve"] if encoding in ("latin-1", "utf-16-le") else ["书很好", "不喜欢这本书", "质量差"]
+    words = (
+        ["Müller", "café", "naïve"]
+        if encoding in ("latin-1", "utf-16-le")
+        else ["书很好", "不喜欢这本书", "质量差"]
+    )
     text = "text,label\n" + "".join(f"{word},{at}\n" for at, word in enumerate(words * 20))
     data = text.encode(encoding)
     path = write(tmp_path / "t.csv.gz", gzip.compress(data)) if packed else write(tmp_path / "t.csv", data)
@@ -144,7 +169,12 @@ def test_gbk_after_a_megabyte_of_ascii(tmp_path: Path) -> None:
 
 
 def test_gbk_bad_byte_costs_one_row(tmp_path: Path) -> None:
-    data = "文,b\n".encode("gbk") + "中文很好,2\n".encode("gbk") * 50 + b"\x81\x20,3\n" + "中文,4\n".encode("gbk")
+    data = (
+        "文,b\n".encode("gbk")
+        + "中文很好,2\n".encode("gbk") * 50
+        + b"\x81\x20,3\n"
+        + "中文,4\n".encode("gbk")
+    )
     rows, quarantine = rows_of(Csv(path=write(tmp_path / "t.csv", data), encoding="gbk"))
     assert (len(rows), quarantine.count) == (51, 1)
     assert quarantine.rows[0]["where"] == "t.csv line 52"
@@ -165,6 +195,7 @@ def test_gbk_bad_byte_costs_one_row(tmp_path: Path) -> None:
         ("Tom,3\nAnn,4\n", ["column_1", "column_2"], 2),
         ("0,1,2,label\n5,6,7,a\n", ["0", "1", "2", "label"], 1),
         ("review\ngood\n", ["review"], 1),
+        ("a,b\nx,y\na,b\nz,y\n", ["a", "b"], 3),
         ("\n\na,b\n1,2\n", ["a", "b"], 1),
     ],
 )
@@ -234,7 +265,7 @@ def test_a_row_beyond_the_limit_costs_one_row(tmp_path: Path, monkeypatch: pytes
 
 def test_open_quotes_everywhere_do_not_hang(tmp_path: Path) -> None:
     """`x"y,"` leaves a quote open whether or not one was: the worst file for a reader that tries again."""
-    path = write(tmp_path / "t.csv", 'a,b\n' + 'x"y,"\n' * 50_000)
+    path = write(tmp_path / "t.csv", "a,b\n" + 'x"y,"\n' * 50_000)
     rows, quarantine = rows_of(Csv(path=path, delimiter=","))
     assert len(rows) + quarantine.count == 50_000
 
@@ -242,5 +273,5 @@ def test_open_quotes_everywhere_do_not_hang(tmp_path: Path) -> None:
 def test_nothing_in_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
         rows_of(Csv(path=write(tmp_path / "t.csv", "")))
-    with pytest.raises(UserError, match="did you mean 't.csv'"):
+    with pytest.raises(UserError, match=r"did you mean 't\.csv'"):
         rows_of(Csv(path=tmp_path / "tt.csv"))

@@ -30,6 +30,8 @@ def _named(given: str | bytes) -> Source:
     text = os.fsdecode(given).strip()
     if not text:
         raise UserError("no data was named", "a file, a folder, or sample:NAME")
+    if text.lower().startswith(("http:", "https:")):
+        raise UserError(f"{text}: addresses are not read", "download the file and give its path")
     kinds = every(Source)
     # `sample:a.csv` is a sample: a prefix says more than an ending, and what is a folder is one by any name.
     for kind in kinds.values():
@@ -49,12 +51,10 @@ def _unknown(text: str, kinds: dict[str, type[Source]]) -> UserError:
     schemes = sorted(scheme for kind in kinds.values() for scheme in kind.schemes)
     endings = sorted({ending for kind in kinds.values() for ending in kind.suffixes})
     prefix = re.match(r"[A-Za-z_]{2,}:", text)
-    if prefix and not text.startswith(("http:", "https:")):
+    if prefix:
         return UserError(
             f"{text}: no source begins with {prefix.group()!r}", did_you_mean(prefix.group(), schemes)
         )
-    if text.startswith(("http:", "https:")):
-        return UserError(f"{text}: addresses are not read", "download the file and give its path")
     path = os.path.expanduser(text)
     if not os.path.exists(path):
         return UserError(f"{text}: no such file or folder", nearby(Path(path)))

@@ -89,7 +89,12 @@ def chunks(path: Path, size: int = _CHUNK) -> Iterator[bytes]:
             data = first
             while True:
                 # `size` bounds what one call gives: a small file cannot blow up memory.
-                out = inflate.decompress(data, size)
+                before = inflate.copy()
+                try:
+                    out = inflate.decompress(data, size)
+                except zlib.error:
+                    yield from _salvaged(before, data, size)
+                    raise
                 if out:
                     yield out
                 if inflate.eof:
@@ -108,6 +113,20 @@ def chunks(path: Path, size: int = _CHUNK) -> Iterator[bytes]:
         raise CutShort(f"the compressed data is damaged ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _salvaged(inflate: Any, data: bytes, size: int) -> Iterator[bytes]:
+    """What comes out of damaged data before the damage: fed byte by byte, so that no more is lost."""
+    held = bytearray()
+    try:
+        for byte in data:
+            held += inflate.decompress(bytes([byte]))
+            if len(held) >= size:
+                yield bytes(held)
+                held.clear()
+    except zlib.error:
+        pass
+    yield bytes(held)
 
 
 def head(path: Path, size: int = _CHUNK) -> bytes:

@@ -1,6 +1,6 @@
 """JSON objects one by one from a file, and Arrow columns for them.
 
-columns = Columns()
+columns = Columns("chats.jsonl")
 for row in objects(path, quarantine): columns.see(row)
 for batch in columns.batches(objects(path, quarantine)): ...
 """
@@ -159,7 +159,8 @@ def _why(error: BaseException) -> str:
 class Columns:
     """The union of keys and types of all rows seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str) -> None:
+        self.where = where
         self.types: dict[str, Kind] = {}
 
     def see(self, row: dict[str, Any]) -> None:
@@ -169,7 +170,7 @@ class Columns:
             if known != "text":
                 self.types[key] = join(known, kind_of(value))
         if len(self.types) > MOST_KEYS:
-            raise DataError(f"more than {MOST_KEYS:,} different keys: these objects are no rows of one table")
+            raise DataError(f"{self.where}: more than {MOST_KEYS:,} different keys: no rows of one table")
 
     def batches(self, rows: Iterable[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
         """The rows as batches, all with one schema."""

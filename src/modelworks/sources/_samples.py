@@ -122,7 +122,7 @@ def _csv(data: bytes | Path, names: Sequence[str] | None = None) -> Iterator[pa.
 
 
 def _numbers(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """scikit-learn's own CSV: counts and class names first, then rows of numbers with a class code at the end."""
+    """scikit-learn's own CSV: counts and class names first, then rows of numbers with a class code last."""
     with path.open(encoding="utf-8") as file:
         reader = csv.reader(file)
         classes = next(reader)[2:]

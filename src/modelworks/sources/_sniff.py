@@ -137,6 +137,7 @@ def is_header(first: list[str], rows: list[list[str]]) -> bool:
     ):
         return True  # columns named 0, 1, 2 … or by year
     votes = 0
+    rows = [row for row in rows if row != first]  # files that were joined repeat their header
     for position, cell in enumerate(first):
         below = [row[position] for row in rows if len(row) == len(first) and row[position].strip()]
         if below and sum(as_number(value) is not None for value in below) >= 0.9 * len(below):

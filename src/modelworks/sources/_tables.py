@@ -59,7 +59,7 @@ def plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         if pa.types.is_run_end_encoded(column.type):
             column = pc.run_end_decode(column)
         if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
+            column = column.dictionary.cast(field.type, safe=False).take(column.indices)
         columns.append(column if column.type == field.type else column.cast(field.type, safe=False))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

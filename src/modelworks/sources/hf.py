@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face hub, streamed (extra `hub`): `data: hf:owner/name` or `hf:owner/name/config`.
 
-The hub's splits train, validation and test become ours. Images and sounds stay encoded, as on the hub.
+The hub's splits train, validation and test become ours, class codes their names. Images and sounds stay encoded, as on the hub.
 The network is used because the name asks for it; nothing is downloaded as a whole.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
@@ -87,6 +87,7 @@ class Hf(Source):
                     seen += batch.num_rows
                     if "split" in good.schema.names:
                         good = good.drop_columns(["split"])
+                    good = _with_class_names(good, getattr(rows, "features", None) or {})
                     full = good.append_column(
                         "split", pa.array([self.splits[name]] * good.num_rows, pa.string())
                     )
@@ -131,3 +132,17 @@ class Hf(Source):
     @property
     def notice(self) -> str:
         return f"hf:{self.path}: its licence is stated on its page of the hub"
+
+
+def _with_class_names(batch: pa.RecordBatch, features: Mapping[str, Any]) -> pa.RecordBatch:
+    """Columns of class codes as the names that the data set gives them; -1, which means none, as null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for place, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
+        names = getattr(features.get(name), "names", None)
+        if names and pa.types.is_integer(column.type):
+            known = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(names)))
+            codes = pc.if_else(known, column, pa.scalar(None, column.type))
+            batch = batch.set_column(place, name, pa.array(names, pa.string()).take(codes))
+    return batch

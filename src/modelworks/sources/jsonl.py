@@ -38,7 +38,7 @@ class Jsonl(Source):
 
         path = located(self.path)
         refuse_binary(path, head(path, 4096))
-        columns = Columns()
+        columns = Columns(str(path))
         for row in objects(path, Quarantine(keep=0)):
             columns.see(row)
         if not columns.types:
