@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face hub, streamed (extra `hub`): `data: hf:owner/name` or `hf:owner/name/config`.
 
-The hub's splits train, validation and test become ours, class codes their names. Images and sounds stay encoded, as on the hub.
-The network is used because the name asks for it; nothing is downloaded as a whole.
+The hub's splits train, validation and test become ours, class codes their names. Images and sounds stay
+encoded, as on the hub. The network is used because the name asks for it; nothing is downloaded as a whole.
 """
 
 from __future__ import annotations
