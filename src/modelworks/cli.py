@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
         width = max(map(len, stages()))
         print("usage: modelworks VERB [arguments] [--a.b.c=VALUE …]\n\nOne tool for the whole life of a model.\n\nverbs:")
         for name, text in stages().items():
-            print(f"  {name:<{width}}  {_clause(text)}")
+            print(f"  {name:<{width}}  {text.rstrip('.')}")
         print(f"\n{_EXAMPLES}\n`modelworks VERB --help` tells more. --debug shows tracebacks.")
         return 0
     verb, *rest = arguments
@@ -80,10 +80,6 @@ def _run(arguments: list[str]) -> int:
     settings = [a for a in rest if a.startswith("--") and "=" in a and a.split("=", 1)[0] not in known]
     parsed = parser.parse_args([a for a in rest if a not in settings])
     return stage.main(parsed, settings) or 0
-
-
-def _clause(text: str) -> str:
-    return text.rstrip(".").split(": ", 1)[-1]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from modelworks.core import kinds
+from modelworks.core.choices import Activation
 from modelworks.core.field import Layout
-from modelworks.core.model import Model
-from modelworks.layers.activation import Activation, activation
+from modelworks.layers.activation import activation
 from modelworks.layers.attention import Attention
 from modelworks.layers.block import Feedforward
 from modelworks.layers.head import Head
@@ -54,17 +53,6 @@ def test_activation_is_its_formula(name: str) -> None:
 
 def test_leaky_relu_takes_a_slope() -> None:
     assert activation("leaky_relu", slope=0.2)(torch.tensor(-1.0)) == pytest.approx(-0.2)
-
-
-def test_every_family_offers_the_same_activations() -> None:
-    """Settings are read without torch, so each family spells the names; they must stay the layers' own."""
-    for name, kind in kinds.every(Model).items():
-        offered = (
-            set(get_args(kind.model_fields["activation"].annotation))
-            if "activation" in kind.model_fields
-            else None
-        )
-        assert offered in (None, set(get_args(Activation)), {"tanh", "relu"}), name
 
 
 @pytest.mark.parametrize(

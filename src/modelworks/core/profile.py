@@ -163,7 +163,7 @@ class Profiler:
         profile.cjk = self._cjk / max(self._characters, 1)
         if self._numbers:
             profile.mean = self._sum / self._numbers
-            profile.std = math.sqrt(max(self._square / self._numbers - profile.mean**2, 0.0))
+            profile.std = math.sqrt(max(self._square / self._numbers - profile.mean * profile.mean, 0.0))
         profile.increasing = profile.increasing and profile.numeric > 1
         return profile
 

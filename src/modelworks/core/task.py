@@ -54,6 +54,8 @@ class Task(Kinded):
     """What the task needs of the model."""
     target: str = ""
     """The field that is learned; every other field is an input."""
+    target_kind: ClassVar[str] = ""
+    """The kind of field that its target is, where the recipe does not say; empty: whatever fits the column best."""
     primary: ClassVar[str] = ""
     """The metric that chooses the weights, unless the recipe says another."""
     minimise: ClassVar[bool] = False

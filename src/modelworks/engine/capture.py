@@ -43,6 +43,8 @@ class Captured:
         graph = self._graphs[key]
         if graph is None:
             return None
+        for leaf in self._leaves:  # the last step's gradients make room for this one's
+            leaf.grad = None
         with torch._C._AutoDispatchBelowAutograd():  # no autograd bookkeeping at all
             total, count, *gradients = graph(*self._leaves, *self._rest.values(), *batch.values())
         for leaf, gradient in zip(self._leaves, gradients, strict=True):

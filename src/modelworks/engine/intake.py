@@ -111,9 +111,10 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
     target = plain.get("target", "")
     columns = {name: entry.get("column") or name for name, entry in plain["fields"].items()}
     inputs, column = [c for name, c in columns.items() if name != target], columns.get(target)
+    categorical = plain["fields"][target]["kind"] == "category" if target else None
     progress.note("looking for duplicates, splitting")
     dataset, cleaning = clean(dataset, data.clean, column, inputs)
-    dataset, split_notes = split(dataset, data.split, column, inputs, int(plain.get("seed", 0)))
+    dataset, split_notes = split(dataset, data.split, column, inputs, int(plain.get("seed", 0)), categorical)
     if say is not None:
         say(dataset)
     if run is not None:

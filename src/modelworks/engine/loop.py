@@ -25,6 +25,8 @@ from modelworks.core.field import Field
 from modelworks.core.task import Player, Task
 from modelworks.engine.capture import Captured
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
+from modelworks.engine import heap
+from modelworks.engine.fused import stepper
 from modelworks.engine.guard import Verdict, Watch
 from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors, set_lr
@@ -113,13 +115,15 @@ def loop(
 
     `metric`: (name, whether more is better) of the validation's result."""
     world = world or World()
+    heap.keep()
     device = world.device
-    network.to(device)
+    network.to(device).train()
     channels_last = _channels_last(network, train)
     if channels_last:
         network.to(memory_format=torch.channels_last)
     players = task.players(network)
     optimizers = [train.optimizer.build(player.parameters) for player in players]
+    steppers = [stepper(optimizer) for optimizer in optimizers]
     state, watches = State(), [Watch(train.guard) for _ in players]
     plateau = Plateau(train.schedule, not metric[1]) if metric and train.schedule.kind == "plateau" else None
     captured = [Captured(network, [p for _, p in player.parameters], player.loss) if _captures(train, rows, world) else None for player in players]
@@ -127,7 +131,7 @@ def loop(
     best: Kept | None = None
     note = ""
 
-    def restore(loaded: Checkpoint) -> None:
+    def restore(loaded: Checkpoint, rewinding: bool = False) -> None:
         nonlocal state, best
         state = State(step=loaded.step, **loaded.state)
         _load(network, {n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
@@ -142,8 +146,10 @@ def loop(
             prefix = f"{player.name}/"
             tensors = {n[len(prefix) :]: t for n, t in loaded.optimizer.items() if n.startswith(prefix)}
             load_optimizer_tensors(optimizer, tensors, state.optimizers[player.name])
-        for watch, remembered in zip(watches, state.guard, strict=True):
-            watch.load(remembered)
+        steppers[:] = [stepper(optimizer) for optimizer in optimizers]  # their lists held the old state
+        if not rewinding:  # after a rewind the watch must remember what went wrong
+            for watch, remembered in zip(watches, state.guard, strict=True):
+                watch.load(remembered)
         if plateau is not None:
             plateau.load(state.plateau)
 
@@ -196,10 +202,9 @@ def loop(
             factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (plateau.factor if plateau else 1.0)
             for optimizer in optimizers:
                 set_lr(optimizer, factor)
-            network.train()
             verdict = Verdict("ok")
             if state.step not in state.skip:
-                metrics, verdict = _step(players, optimizers, captured, watches, fields, rows, positions, train, seed, state.step, world, channels_last)
+                metrics, verdict = _step(players, optimizers, steppers, captured, watches, fields, rows, positions, train, seed, state.step, world, channels_last)
                 metrics["lr"] = optimizers[0].param_groups[0]["lr"]
             else:
                 metrics = {}
@@ -207,13 +212,13 @@ def loop(
                 named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (", …" if len(positions) > 8 else "")
                 message = f"step {state.step}: {verdict.reason}; rows {named}"
                 if verdict.action == "stop":
-                    raise UserError(message, "lower train.optimizer.lr, set train.clip, or train.guard.on: skip")
+                    raise UserError(message, "lower train.optimizer.lr, set train.clip, or train.guard.action: skip")
                 if verdict.action == "rewind":
                     loaded = checkpoints.load()[0] if checkpoints else None
                     skip = sorted({*state.skip, state.step})
                     if loaded is None:
-                        raise UserError(f"{message}; there is no checkpoint to rewind to yet", "set train.checkpoint_steps, or train.guard.on: skip")
-                    restore(loaded)
+                        raise UserError(f"{message}; there is no checkpoint to rewind to yet", "set train.checkpoint_steps, or train.guard.action: skip")
+                    restore(loaded, rewinding=True)
                     state.skip = skip
                     yield event("note", message=f"{message}: rewound to step {state.step}, will pass over it")
                     rewound = True
@@ -269,7 +274,7 @@ def loop(
 
 
 def _step(
-    players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], captured: list[Captured | None], watches: list[Watch],
+    players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], steppers: list[Callable[[], None]], captured: list[Captured | None], watches: list[Watch],
     fields: Mapping[str, Field], rows: Store, positions: np.ndarray, train: Train, seed: int, step: int, world: World, channels_last: bool,
 ) -> tuple[dict[str, float], Verdict]:
     """One optimizer step of every player: gather, augment, forward, backward, guard, update."""
@@ -282,14 +287,17 @@ def _step(
     metrics: dict[str, float] = {}
     verdict = Verdict("ok")
     batch: dict[str, Tensor] = {}
-    for player, optimizer, capture, watch in zip(players, optimizers, captured, watches, strict=True):
-        optimizer.zero_grad(set_to_none=True)
+    for player, optimizer, update, capture, watch in zip(players, optimizers, steppers, captured, watches, strict=True):
         total, count = 0.0, 0
+        cleared = False
         for piece in pieces:
             if not batch or not alone:  # the players of one step see the same rows
-                batch = prepare_batch(rows.gather(piece), fields, world.device, world.generator, channels_last)
+                batch = prepare_batch(rows.gather(piece, list(fields)), fields, world.device, world.generator, channels_last)
             done = capture(batch) if capture is not None and alone else None
             if done is None:
+                if not cleared:
+                    optimizer.zero_grad(set_to_none=True)
+                    cleared = True
                 loss, counted = done = player.loss(batch)
                 (loss / counted if alone else loss).backward(inputs=[p for _, p in player.parameters] if len(players) > 1 else None)
             total, count = total + float(done[0].detach()), count + int(done[1])
@@ -308,7 +316,7 @@ def _step(
         verdict = watch.check(mean, norm)
         if verdict.action != "ok":
             return metrics, verdict
-        optimizer.step()
+        update()
         metrics["loss" if len(players) == 1 else f"loss_{player.name}"] = mean
         if norm is not None:
             metrics["gradient_norm"] = norm
@@ -339,6 +347,7 @@ def _validate(network: Network, average: Kept | None, validate: Callable[[Networ
     try:
         return validate(network)
     finally:
+        network.train()
         if average is not None:
             average.swap(network)
 

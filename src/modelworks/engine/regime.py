@@ -43,7 +43,8 @@ class Train(Settings):
     validate_every: int | None = Setting(None, ge=1)
     """Steps between validations; None: once an epoch."""
     metric: str | None = None
-    """Metric of the validation split that chooses the weights; None: the task's primary one."""
+    """Metric of the validation split that chooses the weights; None: the task's primary one, or `loss` where fewer
+    than 1,000 rows validate."""
     choose: Literal["best", "last"] = "best"
     """Keep the weights of the best validation or the last ones."""
     patience: int | None = Setting(None, ge=1)

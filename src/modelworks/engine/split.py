@@ -279,6 +279,15 @@ def _given(work: _Work, column: str) -> tuple[float, float]:
     return (0.0 if (codes == _VALID).any() else work.settings.valid), 0.0
 
 
+def given_codes(dataset: Dataset, column: str = "split") -> np.ndarray:
+    """The split that each row names in its own column: uint8 (rows,) codes into SPLITS; DataError for odd names."""
+    import numpy as np
+
+    work = _Work(dataset, Split(by="given", column=column), np.zeros(dataset.rows, np.uint8), np.ones(dataset.rows, bool))
+    _given(work, column)
+    return work.codes
+
+
 def _by_time(work: _Work, column: str) -> None:
     """The latest rows test, those before them are valid; equal times stay together."""
     import numpy as np

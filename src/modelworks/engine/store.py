@@ -94,6 +94,8 @@ class Store:
                 padding_BT = steps_T >= length_B[:, None]
                 picked = (first_B[:, None] + steps_T).clamp_(max=max(len(values) - 1, 0))
                 padded = values[picked] if longest else values.new_zeros(len(positions), 0, *self.columns[name].shape)
+                if padded.dtype == torch.uint16:  # torch can hardly compute with it
+                    padded = padded.to(torch.int32)
                 padded[padding_BT] = 0
                 batch[name], batch[f"{name}.length"] = padded, length_B
             else:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
+from modelworks.core.choices import Activation
 
 
 class SquaredReLU(nn.Module):

@@ -7,16 +7,13 @@ pre-norm: x + f(norm(x)) (Xiong et al. 2020), stable when deep; post-norm: norm(
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-from modelworks.layers.activation import Activation, activation
+from modelworks.core.choices import Activation, Normalisation, Order
+from modelworks.layers.activation import activation
 from modelworks.layers.attention import Attention
-from modelworks.layers.normalisation import Normalisation, normalisation
+from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary
-
-Order = Literal["pre", "post"]
 
 
 class Feedforward(nn.Module):

@@ -6,14 +6,11 @@ increasing activations the result is as good, and they see a fraction of the val
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-from modelworks.layers.activation import Activation, activation
-from modelworks.layers.normalisation import Normalisation, normalisation
-
-Downsample = Literal["max", "average", "stride"]
+from modelworks.core.choices import Activation, Downsample, Normalisation
+from modelworks.layers.activation import activation
+from modelworks.layers.normalisation import normalisation
 
 
 class Convolution(nn.Module):

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from modelworks.layers.activation import Activation, activation
-from modelworks.layers.normalisation import Normalisation, normalisation
+from modelworks.core.choices import Activation, Normalisation
+from modelworks.layers.activation import activation
+from modelworks.layers.normalisation import normalisation
 
 
 class Dense(nn.Module):

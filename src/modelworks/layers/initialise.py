@@ -12,12 +12,13 @@ Norms keep weight 1 and bias 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Initialisation = Literal["default", "normal", "xavier", "he", "orthogonal"]
+from modelworks.core.choices import Initialisation
+
 M = TypeVar("M", bound=nn.Module)
 
 NORMAL_STD = 0.02

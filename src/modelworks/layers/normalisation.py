@@ -7,11 +7,9 @@ group: Wu & He 2018; rms: Zhang & Sennrich 2019.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-Normalisation = Literal["batch", "layer", "rms", "group", "none"]
+from modelworks.core.choices import Normalisation
 
 
 class ChannelsLast(nn.Module):

@@ -6,12 +6,11 @@ B rows, T steps, D width. A mask of None means that every step is real.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Pool = Literal["mean", "max", "last", "cls", "attention"]
+from modelworks.core.choices import Pool
 
 
 def mean(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:

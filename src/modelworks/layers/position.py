@@ -10,14 +10,13 @@ B rows, T steps, D width, H heads, E width of a head.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from modelworks.core.choices import Positions
 from modelworks.core.errors import UserError
 
-Positions = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
 Rotary = tuple[Tensor, Tensor]
 """cos_TE and sin_TE."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import nn
 
-from modelworks.layers.activation import Activation, activation
-from modelworks.layers.normalisation import Normalisation, normalisation
+from modelworks.core.choices import Activation, Normalisation, Stem
+from modelworks.layers.activation import activation
+from modelworks.layers.normalisation import normalisation
 
-Stem = Literal["auto", "imagenet", "small"]
 SMALL = 96
 """Images with a side below this lose too much to the ImageNet stem, which shrinks four-fold at once."""
 

@@ -1,6 +1,6 @@
 """bag: the mean of a text's word vectors, and of hashed pairs of words (fastText, Joulin et al. 2017).
 
-    model: {kind: bag, width: 100, ngrams: 2}
+    model: {kind: bag, width: 64, ngrams: 2}
 
 Trains in seconds on a CPU and is hard to beat on short texts; with `hidden` it is a deep averaging network
 (Iyyer et al. 2015). B rows, T steps.
@@ -9,13 +9,14 @@ Trains in seconds on a CPU and is hard to beat on short texts; with `hidden` it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, RowNormalisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.dense import Dense
@@ -23,31 +24,27 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.padding import padding_mask
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
-
 
 class Bag(Model):
     """Bag of embeddings."""
 
     forms: ClassVar[tuple[str, ...]] = ("tokens",)
 
-    width: PositiveInt = 100
+    width: PositiveInt = 64
     """Width of a word's vector."""
     ngrams: PositiveInt = 2
     """Longest run of tokens that has a vector of its own; 1: single tokens only."""
-    buckets: PositiveInt = 1 << 16
+    buckets: PositiveInt = 1 << 14
     """Rows of the table that runs of tokens are hashed into."""
     hidden: list[PositiveInt] = []
     """Width of each fully connected layer behind the mean."""
     activation: Activation = "relu"
     """Non-linearity of those layers."""
-    normalisation: Literal["batch", "layer", "rms", "none"] = "none"
+    normalisation: RowNormalisation = "none"
     """Norm of those layers."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of the mean's and of each layer's units dropped in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices start; the vectors start uniform ± 1/width, as fastText's, unless this is normal."""
 
     @classmethod

@@ -18,6 +18,7 @@ from pydantic import PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelworks.core.choices import Activation, Downsample, Initialisation, Normalisation
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
@@ -27,10 +28,6 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import maximum, mean
-
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 
 
 class Cnn(Model):
@@ -44,7 +41,7 @@ class Cnn(Model):
     """Convolutions a stage."""
     kernel: PositiveInt | None = None
     """Side of a kernel, odd; when not given, 3 for images and 9 for frames."""
-    pooling: Literal["max", "average", "stride"] = "max"
+    pooling: Downsample = "max"
     """How a stage shrinks its input: pooling, or a stride in its last convolution."""
     pool: PositiveInt | None = None
     """Factor by which a stage shrinks each axis; when not given, 2, and 4 for more than 256 frames."""
@@ -54,11 +51,11 @@ class Cnn(Model):
     """Width of each fully connected layer; empty for none."""
     activation: Activation = "relu"
     """Non-linearity after each layer."""
-    normalisation: Literal["batch", "layer", "rms", "group", "none"] = "batch"
+    normalisation: Normalisation = "batch"
     """Norm of the convolutions; group is for images only."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of units dropped before and after each fully connected layer in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""
 
     @field_validator("kernel")

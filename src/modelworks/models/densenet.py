@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, Normalisation, Stem
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.activation import activation
@@ -24,9 +25,6 @@ from modelworks.layers.initialise import initialise
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.stem import stem
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 """Depth → layers of each dense block (table 1 of the paper)."""
 
@@ -40,15 +38,15 @@ class Densenet(Model):
     """Layers with weights, the head included."""
     growth: PositiveInt = 32
     """Channels that each layer adds; the stem has twice as many."""
-    stem: Literal["auto", "imagenet", "small"] = "auto"
+    stem: Stem = "auto"
     """imagenet: 7 × 7 with stride 2, then max pooling; small: one 3 × 3; auto: by the image's size."""
     activation: Activation = "relu"
     """Non-linearity after each norm."""
-    normalisation: Literal["batch", "layer", "rms", "group", "none"] = "batch"
+    normalisation: Normalisation = "batch"
     """Norm before each convolution."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of each layer's output dropped in training (the paper: 0.2 without augmentation)."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "he"
+    initialisation: Initialisation = "he"
     """How the matrices start."""
 
     @classmethod

@@ -17,6 +17,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, StepNormalisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.activation import activation
@@ -25,10 +26,6 @@ from modelworks.layers.columns import Categories, Columns, Numbers
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.normalisation import normalisation
-
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 
 
 class FtTransformer(Model):
@@ -51,7 +48,7 @@ class FtTransformer(Model):
     """A number's token: linear in it, as in the paper, or piecewise linear (Gorishniy et al. 2022)."""
     activation: Activation = "relu"
     """Non-linearity of the feed-forward layers, and of the row's vector at the end."""
-    normalisation: Literal["layer", "rms"] = "layer"
+    normalisation: StepNormalisation = "layer"
     """Norm before each half of a block, but for the first, and at the end."""
     dropout: float = Setting(0.1, ge=0, lt=1)
     """Share of the feed-forward layers' units dropped in training."""
@@ -59,7 +56,7 @@ class FtTransformer(Model):
     """Share of attention weights dropped in training."""
     residual_dropout: float = Setting(0.0, ge=0, lt=1)
     """Share dropped of what each half of a block adds."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""
     zero_residual: bool = False
     """Start each block as the identity."""

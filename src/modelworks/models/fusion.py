@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, RowNormalisation
 from modelworks.core.errors import UserError, did_you_mean
 from modelworks.core.field import Layout
 from modelworks.core.kinds import every
@@ -27,9 +28,6 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.pooling import Pooling
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 TABLE = ("vector", "index", "multihot")
 ROWS = 5_000
 """Rows for which default encoders are chosen; they are not known here, and light encoders suit any number."""
@@ -54,11 +52,11 @@ class Fusion(Model):
     """Width of each fully connected layer behind the combination."""
     activation: Activation = "gelu"
     """Non-linearity of the projections (gated has tanh) and layers."""
-    normalisation: Literal["batch", "layer", "rms", "none"] = "none"
+    normalisation: RowNormalisation = "none"
     """Norm of the layers; projections always have a layer norm, since encoders differ in scale."""
     dropout: float = Setting(0.1, ge=0, lt=1)
     """Share of the combined features and of each layer's units dropped in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices of the combination start; encoders have their own setting."""
 
     @classmethod

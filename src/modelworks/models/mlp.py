@@ -8,22 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, RowNormalisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.dense import Dense
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.inputs import Inputs
-
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 
 
 class Mlp(Model):
@@ -40,11 +37,11 @@ class Mlp(Model):
     """Number of layers."""
     activation: Activation = "relu"
     """Non-linearity after each layer."""
-    normalisation: Literal["batch", "layer", "rms", "none"] = "none"
+    normalisation: RowNormalisation = "none"
     """Norm between a layer and its activation."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of units dropped after each activation in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""
 
     @classmethod

@@ -16,17 +16,15 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, Normalisation, Stem
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.activation import activation
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
-from modelworks.layers.normalisation import Normalisation, normalisation
+from modelworks.layers.normalisation import normalisation
 from modelworks.layers.stem import stem
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Depth → blocks of each stage (table 1 of the paper)."""
 
@@ -40,15 +38,15 @@ class Resnet(Model):
     """Layers with weights, the head included."""
     width: PositiveInt = 64
     """Channels of the first stage; each stage doubles them."""
-    stem: Literal["auto", "imagenet", "small"] = "auto"
+    stem: Stem = "auto"
     """imagenet: 7 × 7 with stride 2, then max pooling; small: one 3 × 3; auto: by the image's size."""
     activation: Activation = "relu"
     """Non-linearity after each norm."""
-    normalisation: Literal["batch", "layer", "rms", "group", "none"] = "batch"
+    normalisation: Normalisation = "batch"
     """Norm after each convolution."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of features dropped before the head in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "he"
+    initialisation: Initialisation = "he"
     """How the matrices start."""
     zero_residual: bool = True
     """Start each block as the identity, by zeros in its last norm (Goyal et al. 2017)."""

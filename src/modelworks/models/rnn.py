@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Initialisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.embedding import embed_steps
@@ -45,7 +46,7 @@ class Rnn(Model):
     """Non-linearity of cell rnn; lstm and gru have their own."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share dropped of each layer's input and of the features in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own, uniform ± 1/√width."""
 
     @classmethod

@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, Order, Pool, Positions
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.block import Block
@@ -25,10 +26,6 @@ from modelworks.layers.normalisation import normalisation
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
 from modelworks.layers.position import Position
-
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 
 
 class Transformer(Model):
@@ -46,11 +43,11 @@ class Transformer(Model):
     """Width of the feed-forward layer, in widths."""
     gated: bool = False
     """Gate the feed-forward layer (Shazeer 2020): SwiGLU with silu, GEGLU with gelu."""
-    positions: Literal["learned", "sinusoidal", "rope", "alibi", "none"] = "learned"
+    positions: Positions = "learned"
     """How a step knows its place."""
-    order: Literal["pre", "post"] = "pre"
+    order: Order = "pre"
     """Norm before each half of a block and once at the end, or after each half as in 2017."""
-    pooling: Literal["mean", "max", "last", "cls", "attention"] = "mean"
+    pooling: Pool = "mean"
     """How the steps become one vector; cls is an extra learned step in front."""
     activation: Activation = "gelu"
     """Non-linearity of the feed-forward layers."""
@@ -60,7 +57,7 @@ class Transformer(Model):
     """Share dropped after the embedding and in each residual branch in training."""
     attention_dropout: float = Setting(0.0, ge=0, lt=1)
     """Share of attention weights dropped in training; above 0 the fused CPU kernel cannot be used."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "normal"
+    initialisation: Initialisation = "normal"
     """How the matrices start."""
     zero_residual: bool = False
     """Start each block as the identity."""

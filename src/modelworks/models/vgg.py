@@ -15,6 +15,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation, Normalisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.convolution import Convolution
@@ -22,9 +23,6 @@ from modelworks.layers.dense import Dense
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Depth → convolutions of each stage (table 1 of the paper)."""
 
@@ -42,11 +40,11 @@ class Vgg(Model):
     """Width of each fully connected layer."""
     activation: Activation = "relu"
     """Non-linearity after each layer."""
-    normalisation: Literal["batch", "layer", "rms", "group", "none"] = "batch"
+    normalisation: Normalisation = "batch"
     """Norm after each convolution; the paper had none."""
     dropout: float = Setting(0.5, ge=0, lt=1)
     """Share of units dropped after each fully connected layer in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "he"
+    initialisation: Initialisation = "he"
     """How the matrices start. Without a norm only `he` keeps the signal alive through 19 layers."""
 
     @classmethod

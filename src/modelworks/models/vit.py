@@ -18,6 +18,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelworks.core.choices import Activation, Initialisation, StepNormalisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.block import Block
@@ -27,9 +28,6 @@ from modelworks.layers.normalisation import normalisation
 from modelworks.layers.pooling import Pooling
 from modelworks.layers.position import Position
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 """Size → width, depth, heads; tiny and small are DeiT's (Touvron et al. 2021)."""
 
@@ -57,11 +55,11 @@ class Vit(Model):
     """cls: an extra learned patch gathers the image, as in the paper; otherwise patches are pooled."""
     activation: Activation = "gelu"
     """Non-linearity of the feed-forward layers."""
-    normalisation: Literal["layer", "rms"] = "layer"
+    normalisation: StepNormalisation = "layer"
     """Norm before each half of a block and at the end."""
     dropout: float = Setting(0.0, ge=0, lt=1)
     """Share dropped after the embedding and in each residual branch in training."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "normal"
+    initialisation: Initialisation = "normal"
     """How the matrices start."""
     zero_residual: bool = False
     """Start each block as the identity."""

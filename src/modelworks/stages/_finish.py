@@ -59,7 +59,7 @@ def measure(recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, net
     task = recipe.task
     assert task is not None
     trivial = judge.trivial_answer(task, fields, prepared.store("train"))
-    found: dict[str, Any] = {"primary": metric, "splits": {}, "baseline": {}, "details": {}, "seconds": {}, "rows": {}}
+    found: dict[str, Any] = {"primary": task.primary or "loss", "chosen_by": metric, "splits": {}, "baseline": {}, "details": {}, "seconds": {}, "rows": {}}
     mistakes: list[judge.Mistake] = []
     for split in ("valid", "test"):
         if not prepared.report["rows"].get(split):

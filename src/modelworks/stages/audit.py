@@ -1,4 +1,4 @@
-"""Audit data: a profile of every column and what is wrong with it, as a table and an HTML page.
+"""Profile every column of some data and list what is wrong with it.
 
     modelworks audit titanic.csv --target survived --output audit.html
 """

@@ -1,4 +1,4 @@
-"""Evaluate a Run: on new labelled data, or show what its held-out rows gave.
+"""Measure a Run on new labelled data, or show what its held-out rows gave.
 
     modelworks evaluate runs/titanic                   what evaluation.json holds
     modelworks evaluate runs/titanic new.csv           every metric with its 95 % interval, beside the baseline
@@ -82,6 +82,12 @@ def evaluate(run: RunFolder | str | Path, data: Any, *, split: str | None = None
     }
 
 
+def chosen(result: Mapping[str, Any]) -> str:
+    """Which metric of the validation rows chose the weights, where that is another."""
+    by = result.get("chosen_by")
+    return "" if by in (None, result["primary"]) else f"; the weights were chosen by validation {by}"
+
+
 def show(result: Mapping[str, Any]) -> None:
     """The metrics as a table."""
     from rich.console import Console
@@ -99,7 +105,7 @@ def show(result: Mapping[str, Any]) -> None:
             cells = [name + (" *" if name == result["primary"] else ""), f"{entry['value']:.4f}", interval]
             table.add_row(*cells, *([f"{baseline[name]['value']:.4f}" if name in baseline else ""] if baseline else []))
         console.print(table)
-    print("* chose the weights")
+    print(f"* the task's primary metric{chosen(result)}")
     if result.get("unreadable"):
         print(f"warning: {result['unreadable']:,} rows could not be read")
     for reason, count in (result.get("quarantined") or {}).items():

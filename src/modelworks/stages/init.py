@@ -1,4 +1,4 @@
-"""Write the recipe that would be inferred for some data, to read, edit and train.
+"""Write the recipe that would be inferred for some data, to edit and train.
 
     modelworks init titanic.csv --target survived        writes titanic.yaml
 """

@@ -1,4 +1,4 @@
-"""List the kinds there are: fields, models, tasks, sources or samples, a line each.
+"""List the kinds there are (fields, models, tasks, sources) and the samples.
 
     modelworks list models
     modelworks list models resnet        its settings

@@ -1,4 +1,4 @@
-"""Predict with a Run: rows in, the same rows out in the same order, with `prediction` and probabilities added.
+"""Answer rows with a Run: the same rows in the same order, with `prediction` added.
 
     modelworks predict runs/titanic new.csv --output answers.csv
     cat new.jsonl | modelworks predict runs/titanic - --format jsonl

@@ -1,4 +1,4 @@
-"""Report on a Run as one offline HTML page, or compare several.
+"""Write a Run's report as one offline HTML page, or compare several Runs.
 
     modelworks report runs/titanic
     modelworks report runs/a runs/b --output compare.html

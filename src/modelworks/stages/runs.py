@@ -1,4 +1,4 @@
-"""List the Runs under runs/, or compare some: what differs in their recipes, and their metrics side by side.
+"""List the Runs there are, or compare some: recipes and metrics side by side.
 
     modelworks runs
     modelworks runs titanic titanic-2

@@ -1,4 +1,4 @@
-"""Train a model: from a file or a recipe to a Run that is evaluated, reported and ready to answer.
+"""Train on a file, a folder, a sample or a recipe; gives an evaluated, reported Run.
 
     modelworks train reviews.csv --target stars --name reviews
     modelworks train recipe.yaml --train.epochs=5 --resume
