@@ -154,7 +154,7 @@ def test_layout_is_kept(kind: str, options: dict, column: pa.Array) -> None:
     assert torch.equal(stored, before)
     if layout.bins is not None:
         assert len(layout.bins) == layout.shape[0]
-        assert all(list(bins) == sorted(set(bins)) and len(bins) <= 49 for bins in layout.bins)
+        assert all(list(bins) == sorted(set(bins)) and len(bins) <= 65 for bins in layout.bins)
     assert len(field.decode(batch_of(encoded).numpy())) == len(column)
 
 

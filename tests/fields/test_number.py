@@ -11,7 +11,7 @@ from sklearn import preprocessing
 from sklearn.impute import SimpleImputer
 
 from modelworks.core.errors import DataError
-from modelworks.fields._sample import Moments, Sample
+from modelworks.fields._sample import Moments, Sample, edges
 from modelworks.fields.number import Number
 
 RNG = np.random.default_rng(0)
@@ -47,6 +47,33 @@ def test_log_is_symmetric_and_standard() -> None:
     )
     assert np.allclose(encoded(field, values), expected, atol=1e-6)
     assert np.allclose(field.decode(encoded(field, values)), values, rtol=1e-5, atol=1e-5)
+
+
+def test_smooth_is_robust_and_bent() -> None:
+    field = Number(scale="smooth").fit([pa.array(VALUES[:700]), pa.array(VALUES[700:])])
+    new = np.concatenate([VALUES[::7], [-1e5, 0.001, 1e5]])
+    z = preprocessing.RobustScaler().fit(VALUES[:, None]).transform(new[:, None])[:, 0]
+    assert np.allclose(encoded(field, new)[:, 0], z / np.sqrt(1 + (z / 3) ** 2), atol=2e-6)
+    assert np.allclose(field.decode(encoded(field, VALUES)), VALUES, rtol=1e-3)
+    far = encoded(field, np.array([-9e99, 9e99]))[:, 0]
+    assert far.tolist() == [-3.0, 3.0]
+    assert np.isfinite(field.decode(far)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            [0.0] * 9 + [4.0],
+            [0.0] * 9 + [2 / np.sqrt(1 + (2 / 3) ** 2)],
+        ),  # no quartiles apart: half the range
+        ([7.0] * 10, [0.0] * 10),  # nothing apart: 1
+    ],
+)
+def test_smooth_columns_that_hardly_vary(values: list[float], expected: list[float]) -> None:
+    field = Number(scale="smooth").fit([pa.array(values)])
+    assert encoded(field, np.array(values))[:, 0] == pytest.approx(expected, abs=1e-6)
+    assert field.decode(encoded(field, np.array(values))) == pytest.approx(values, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +154,38 @@ def test_constant_and_empty_columns() -> None:
         Number().fit([pa.array(["x", None])])
 
 
-def test_bins_are_quantiles_of_what_the_model_sees() -> None:
-    field = Number(bins=4).fit([pa.array(VALUES)])
-    seen = encoded(field, VALUES)[:, 0]
-    assert field.layout.bins[0] == pytest.approx(
-        np.unique(np.quantile(seen, [0, 0.25, 0.5, 0.75, 1])), abs=1e-6
-    )
+@pytest.mark.parametrize("scale", ["standard", "smooth"])
+def test_bins_are_quantiles_of_what_the_model_sees(scale: str) -> None:
+    values = VALUES[:1500]
+    field = Number(bins=4, scale=scale).fit([pa.array(values)])
+    seen = encoded(field, values)[:, 0]
+    expected = np.quantile(seen, [0, 0.25, 0.5, 0.75, 1], method="nearest")
+    assert field.layout.bins[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_bins_that_ties_free_go_to_the_other_values() -> None:
+    tail = np.arange(1.0, 101.0)
+    column = pa.array(np.concatenate([np.zeros(900), tail]))
+    found = np.array(Number(bins=10, scale="none").fit([column]).layout.bins[0])
+    assert len(found) == 11
+    assert found[0] == 0
+    assert np.abs(np.diff(found[1:]) - 10).max() <= 1  # even in the tail
+    few = Number(bins=64, scale="none").fit([pa.array([3.0, 1.0, 1.0, 2.0] * 40)])
+    assert few.layout.bins == [[1.0, 2.0, 3.0]]
+    one = Number(bins=1, scale="none").fit([column])
+    assert one.layout.bins == [[0.0, 100.0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=60), st.integers(1, 12))
+def test_as_many_bins_as_asked_for_or_as_values_allow(values: list[int], bins: int) -> None:
+    found = edges(np.array(values, np.float64), bins)
+    distinct = sorted(set(values))
+    assert len(found) == (min(bins + 1, len(distinct)) if len(distinct) > 1 else 0)
+    assert set(found) <= set(distinct)
+    assert found == sorted(set(found))
+    if found:
+        assert (found[0], found[-1]) == (distinct[0], distinct[-1])
 
 
 def test_large_columns_are_sampled_evenly_and_alike_in_any_chunks() -> None:

@@ -91,8 +91,17 @@ def spread_or_one(spread: float, size: float) -> float:
 
 
 def edges(values: np.ndarray, bins: int) -> list[float]:
-    """Ascending, unique quantile edges of (a sample of) float values for piecewise-linear embeddings."""
+    """At most bins + 1 ascending quantiles of (a sample of) float values, for piecewise-linear embeddings.
+
+    Where a value repeats, quantiles coincide: a column that is nine tenths zeros would keep a tenth of its
+    bins. What they free goes to quantiles of the values that are no edge yet."""
     if not len(values) or bins < 1:
         return []
-    found = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)).astype(np.float32))
+    rest = np.sort(values.astype(np.float32))
+    found = np.unique(rest[[0, -1]])
+    while len(rest) and bins + 1 > len(found):
+        wanted = min(bins + 1 - len(found), len(rest))
+        at = np.linspace(0, len(rest) - 1, wanted + 2)[1:-1].round().astype(np.int64)
+        found = np.union1d(found, rest[at])
+        rest = rest[~np.isin(rest, found)]
     return [float(edge) for edge in found] if len(found) > 1 else []

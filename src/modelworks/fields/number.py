@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 1e100  # beyond it squares overflow float64, and no measurement is that large
 _QUANTILES = 1000
+_REACH = 3.0
 _LIMITS = {"quantile": 0.01, "sigma": 3.0, "iqr": 1.5}
 _DECIMAL = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 
@@ -34,9 +35,11 @@ _DECIMAL = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 class Number(Field):
     """A column of numbers."""
 
-    scale: Literal["standard", "minmax", "robust", "quantile", "log", "none"] = "standard"
-    """standard: mean 0, deviation 1; minmax: 0 to 1; robust: median 0, interquartile range 1; quantile: to a
-    normal distribution through up to 1,000 training quantiles; log: sign(x)·log(1+|x|), then standard."""
+    scale: Literal["standard", "minmax", "robust", "smooth", "quantile", "log", "none"] = "standard"
+    """standard: mean 0, deviation 1; minmax: 0 to 1; robust: median 0, interquartile range 1; smooth: robust,
+    then bent towards ± 3 by z/√(1+(z/3)²), so that an outlier stays near without being lost (Holzmüller et al.
+    2024; what is proposed for inputs); quantile: to a normal distribution through up to 1,000 training
+    quantiles; log: sign(x)·log(1+|x|), then standard."""
     missing: Literal["mean", "median", "mode", "constant", "drop", "error"] = "median"
     """What stands for a missing value; drop: its row is left out and counted; error: stop."""
     constant: float = 0.0
@@ -56,7 +59,7 @@ class Number(Field):
     limit: PositiveFloat | None = None
     """quantile: share of each tail (0.01); sigma: deviations (3); iqr: interquartile ranges beyond the
     quartiles (1.5)."""
-    bins: NonNegativeInt = 48
+    bins: NonNegativeInt = 64
     """Most quantile bins offered to models with piecewise-linear embeddings (Gorishniy et al. 2022)."""
 
     # ------------------------------------------------------------------ inference of intent
@@ -76,7 +79,8 @@ class Number(Field):
     def propose(cls, profile: ColumnProfile, target: bool = False) -> dict[str, Any]:
         if target:
             return {"missing": "drop", "indicator": False}
-        return {} if profile.share(profile.numeric) == 1 else {"bad": "missing"}
+        # Tables are full of long tails and stray values; a target must stay what it is.
+        return {"scale": "smooth"} | ({} if profile.share(profile.numeric) == 1 else {"bad": "missing"})
 
     # ------------------------------------------------------------------ learning
     def fit(self, chunks: Iterable[pa.Array], root: Path | None = None) -> Number:
@@ -146,9 +150,13 @@ class Number(Field):
             return moments.mean, spread_or_one(moments.std, largest)
         if self.scale == "minmax":
             return moments.least, spread_or_one(moments.greatest - moments.least, largest)
-        if self.scale == "robust":
+        if self.scale in ("robust", "smooth"):
             first, middle, third = np.quantile(values, [0.25, 0.5, 0.75])
-            return float(middle), spread_or_one(float(third - first), largest)
+            spread = float(third - first)
+            if self.scale == "smooth" and spread_or_one(spread, largest) != spread:
+                # Most values are one value: half the range keeps the others near enough to tell apart.
+                spread = (moments.greatest - moments.least) / 2
+            return float(middle), spread_or_one(spread, largest)
         return 0.0, 1.0
 
     # ------------------------------------------------------------------ the modality
@@ -194,6 +202,8 @@ class Number(Field):
             quantiles = self._state["quantiles"]
             normal = torch.special.ndtr(torch.from_numpy(values)).numpy()
             return np.interp(normal, np.linspace(0, 1, len(quantiles)), quantiles).tolist()
+        if self.scale == "smooth":
+            values = _unbend(values)
         values = values * self._state["spread"] + self._state["center"]
         if self.scale == "log":  # capped at 1e100 as in `encode`: a wild prediction must not overflow
             values = np.sign(values) * np.expm1(np.minimum(np.abs(values), 230.0))
@@ -203,7 +213,8 @@ class Number(Field):
         if self.scale == "quantile":
             return _to_normal(values, self._state["quantiles"])
         values = _log(values) if self.scale == "log" else values
-        return (values - self._state["center"]) / self._state["spread"]
+        values = (values - self._state["center"]) / self._state["spread"]
+        return _bend(values) if self.scale == "smooth" else values
 
     def _read(self, column: pa.Array) -> _Cells:
         cells = _read(column, missing_words(self.usual_missing, self.missing_texts))
@@ -270,6 +281,17 @@ def _parse_texts(column: pa.Array, missing: np.ndarray) -> np.ndarray:
 
 def _log(values: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values))
+
+
+def _bend(z: np.ndarray) -> np.ndarray:
+    """z/√(1+(z/3)²), between −3 and 3; the hypotenuse does not overflow where a square would."""
+    return z / np.hypot(1.0, z / _REACH)
+
+
+def _unbend(y: np.ndarray) -> np.ndarray:
+    """The inverse; ± 3 and beyond, where float32 values end up, is taken as the last value below."""
+    y = np.clip(y, -_REACH * (1 - 1e-7), _REACH * (1 - 1e-7))
+    return y / np.sqrt((1 - y / _REACH) * (1 + y / _REACH))
 
 
 def _to_normal(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
