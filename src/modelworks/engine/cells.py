@@ -1,4 +1,4 @@
-"""Cells: columns as plain numbers, texts, hashes and thumbnails, whatever their Arrow type; what the audit looks with.
+"""Cells: columns as plain numbers, texts, hashes and thumbnails, whatever their Arrow type.
 
 numbers(chunk)              float64, NaN where a cell is missing or is no number
 texts(chunk)                list of str, "" where missing
@@ -106,7 +106,7 @@ def _file_digest(value: Any, root: Path | None) -> bytes:
 
 
 def read_bytes(value: Any, root: Path | None, limit: int | None = None) -> tuple[int, bytes] | None:
-    """(size, first `limit` bytes) of a cell that holds bytes, a path or both; None where there is nothing to read."""
+    """(size, first `limit` bytes) of a cell of bytes, a path or both; None where nothing can be read."""
     if isinstance(value, dict):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if isinstance(value, (bytes, bytearray)):

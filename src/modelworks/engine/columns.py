@@ -27,7 +27,7 @@ def kind_of(name: str, profile: ColumnProfile, fields: Mapping[str, Field], targ
         if (field.column or field_name) == name:
             return field.kind
     if target and profile.present and profile.type not in ("double", "float"):
-        # What is learned: a few words or whole numbers are classes, other numbers are amounts (as `engine/infer.py` has it).
+        # As `engine/infer.py` has it: a few words or whole numbers are classes, other numbers are amounts.
         few = not profile.many and profile.distinct <= max(2, min(20, profile.present // 5))
         numeric = profile.share(profile.numeric) > 0.95
         if few and (not numeric or profile.share(profile.integer) > 0.99):
@@ -154,7 +154,7 @@ def count_outliers(columns: Sequence[dict[str, Any]], batch: pa.RecordBatch) -> 
         bounds = column.get("outliers")
         if bounds:
             values = numbers(batch.column(column["name"]))
-            # Half of the values or more alike: every other value would count as an outlier, which tells nothing.
+            # With half of the values alike, every other one would count as an outlier, which tells nothing.
             if bounds["high"] > bounds["low"]:
                 bounds["iqr"] += int(((values < bounds["low"]) | (values > bounds["high"])).sum())
             if bounds["sigma_high"] > bounds["sigma_low"]:

@@ -53,10 +53,10 @@ def count_copies(
 ) -> dict[str, Any]:
     """Counts over all rows; under `kept`, over those that cleaning left in, where it dropped any.
 
-    `inputs`: the columns that make up what a model sees; `files`: columns of paths, compared by what the files
-    hold; `skip`: columns that do not make two rows differ; `look` sees each (row numbers, batch) of the same pass."""
+    `inputs`: the columns that make up what a model sees; `files`: columns of paths, compared by what the
+    files hold; `skip`: columns that do not make two rows differ; `look` sees each (row numbers, batch)."""
     buckets = max(1, -(-dataset.rows // bucket))
-    held = [tempfile.TemporaryFile() for _ in range(buckets)] if buckets > 1 else []
+    held = [tempfile.TemporaryFile() for _ in range(buckets if buckets > 1 else 0)]  # noqa: SIM115 - closed below
     whole: list[np.ndarray] = []
     total, kept = _Counts(), _Counts()
     try:

@@ -1,7 +1,8 @@
 """Leakage: single columns that give the target away, and labels that a row's neighbours deny.
 
-A column is judged alone: a lookup table (bins of a number, values of a category) is learned on half the sample and
-asked about the other half. A near-perfect answer means that the column holds the target, or was written after it.
+A column is judged alone: a lookup table (bins of a number, values of a category) is learned on half the
+sample and asked about the other half. A near-perfect answer means that the column holds the target, or was
+written after it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NEIGHBOURS = 10
 
 # ------------------------------------------------------------------------------------------- one column alone
 def bins(values: np.ndarray) -> np.ndarray:
-    """Numbers → codes: one per value when few, else quantile bins; missing is a code of its own. int64 (rows,)."""
+    """Numbers → codes: one a value when few, else quantile bins; 0 for missing. int64 (rows,)."""
     codes = np.zeros(len(values), np.int64)
     present = ~np.isnan(values)
     if present.any():
@@ -41,7 +42,7 @@ def coded(values: Sequence[Any]) -> np.ndarray:
 
 
 def lookup_skill(codes: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """(accuracy, skill) of guessing each label from its code: skill is 0 for always guessing the commonest, 1 for perfect."""
+    """(accuracy, skill) of guessing labels from codes: skill 0 is the commonest label, 1 is perfect."""
     right = total = 0.0
     classes, kinds = int(labels.max()) + 1, int(codes.max()) + 1
     base = np.bincount(labels).max() / len(labels)
@@ -58,7 +59,7 @@ def lookup_skill(codes: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[
 
 
 def auc(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve of one number, in whichever direction is better; missing values are left out."""
+    """Area under the ROC curve of one number, in the better direction; missing values are left out."""
     known = ~np.isnan(values)
     values, positive = values[known], positive[known]
     ones = int(positive.sum())
@@ -199,7 +200,7 @@ def deny(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def deny_numbers(features: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows whose target lies far from neighbours that agree: (positions, the neighbours' median, R² of that median)."""
+    """Rows whose target lies far from neighbours that agree: (positions, neighbours' median, its R²)."""
     around = target[nearest(features)]
     middle = np.median(around, axis=1)
     residual = target - middle

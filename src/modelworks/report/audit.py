@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.report.folder import figure, items, table, tables
 from modelworks.report.page import Figure, render
-from modelworks.report.svg import bars, histogram, short, sparkbars
+from modelworks.report.svg import bars, histogram, sparkbars
+from modelworks.report.tags import short
 from modelworks.report.words import number, percent, plural, value
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def describe_range(column: Mapping[str, Any], wide: int = 90) -> str:
         )
         return f"{value(low)} … {value(high)}{middle}"
     if kind == "text":
-        return f"about {figure(length.get('mean')) or 0:,.0f} characters, at most {int(figure(length.get('max')) or 0):,}"
+        mean, most = (figure(length.get(key)) or 0.0 for key in ("mean", "max"))
+        return f"about {mean:,.0f} characters, at most {most:,.0f}"
     rows = (figure(column.get("rows")) or 0) - (figure(column.get("missing")) or 0)
     shown = [
         f"{short(str(t[0]), 24)} {percent(figure(t[1]) or 0, rows)}"
@@ -133,15 +135,13 @@ def _figures(audit: Mapping[str, Any], classes: list[tuple[str, float]]) -> list
     for column in tables(audit.get("columns")):
         shape = table(column.get("histogram"))
         edges, counts = ([figure(v) for v in items(shape.get(key))] for key in ("edges", "counts"))
-        if (column.get("role") == "target" and len(shown) == 0) or column.get("kind") == "text":
-            if None not in edges and None not in counts and len(edges) > 2:
-                what = "characters" if column.get("kind") == "text" else str(column.get("name"))
-                shown.append(
-                    Figure(
-                        str(column.get("name")),
-                        histogram(edges, counts, title=str(column.get("name")), x_label=what),
-                    )
-                )  # type: ignore[arg-type]
+        kept = [e for e in edges if e is not None], [c for c in counts if c is not None]
+        whole = len(kept[0]) == len(edges) and len(kept[1]) == len(counts) and len(edges) > 2
+        is_text, name = column.get("kind") == "text", str(column.get("name"))
+        if whole and (is_text or (column.get("role") == "target" and len(classes) < 2)):
+            shown.append(
+                Figure(name, histogram(*kept, title=name, x_label="characters" if is_text else name))
+            )
     return shown[:6]
 
 
@@ -151,7 +151,8 @@ def _near(near: Mapping[str, Any]) -> str:
     if not near.get("modality"):
         return ""
     sample, of, pairs = (int(figure(near.get(key)) or 0) for key in ("sample", "of", "pairs"))
-    return f"{plural(pairs, 'pair')} of near-duplicates among {sample:,} of {of:,} rows looked at ({near['modality']})."
+    found = f"{plural(pairs, 'pair')} of near-duplicates"
+    return f"{found} among {sample:,} of {of:,} rows looked at ({near['modality']})."
 
 
 def _near_examples(audit: Mapping[str, Any]) -> list[dict[str, Any]]:

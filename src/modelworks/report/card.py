@@ -102,14 +102,16 @@ def limits(files: Files, audit: dict[str, Any] | None) -> list[str]:
     ]
     if ranged:
         found.append(
-            f"It has seen these ranges; beyond them it guesses: {', '.join(ranged[:8])}{' …' if len(ranged) > 8 else ''}."
+            f"It has seen these ranges; beyond them it guesses: {', '.join(ranged[:8])}"
+            f"{' …' if len(ranged) > 8 else ''}."
         )
     if any(field.get("kind") == "category" for name, field in fields.items() if name != target):
         found.append("Categories that were not in the training rows are treated as unknown.")
     head = verdict.headline(files.evaluation)
     if head["split"] and head["split"] != "test":
+        why = "which also chose the weights" if head["split"] == "valid" else "on which it was trained"
         found.append(
-            f"There was no test split: the figures are of the {head['split']} split, {'which also chose the weights' if head['split'] == 'valid' else 'on which it was trained'}, and so too good."
+            f"There was no test split: the figures are of the {head['split']} split, {why}: too good."
         )
     if not files.evaluation:
         found.append("It has not been evaluated.")
@@ -120,9 +122,9 @@ def limits(files: Files, audit: dict[str, Any] | None) -> list[str]:
             and finding["severity"] != "info"
         ):
             found.append(plain(f"{finding['column']} {finding['message']}".strip()) + ".")
-    rows = table(table(files.evaluation.get("details")).get(head["split"])).get("rows")
-    if figure(rows) is not None and figure(rows) < 200:  # type: ignore[operator]
-        found.append(f"It was judged on {int(rows)} rows only; see the intervals.")
+    rows = figure(table(table(files.evaluation.get("details")).get(head["split"])).get("rows"))
+    if rows is not None and rows < 200:
+        found.append(f"It was judged on {rows:,.0f} rows only; see the intervals.")
     return found
 
 
@@ -139,8 +141,8 @@ def _source(files: Files) -> str:
 def plain(text: str) -> str:
     """Text that Markdown and HTML show as it is, on one line."""
     text = " ".join(text.split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "&#96;")
+    return re.sub(r"([\\*_\[\]|#!~])", r"\\\1", text)
 
 
 def _code(text: str) -> str:

@@ -64,7 +64,7 @@ def _names(runs: Sequence[Files]) -> list[str]:
 
 
 def differences(trees: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """(dotted setting, its value in each tree) for the settings that are not the same everywhere; "–" where absent."""
+    """(dotted setting, its value in each tree) where these are not all the same; "–" where absent."""
     flat = [dict(_leaves(tree)) for tree in trees]
     paths = list(dict.fromkeys(path for leaves in flat for path in leaves))
     return [
@@ -124,7 +124,8 @@ def _sentences(runs: Sequence[Files], names: Sequence[str]) -> list[dict[str, st
             found.append({"tone": "", "text": f"{name} and {names[0]} share no primary metric."})
             continue
         metric, gain = metric_name(head["metric"]), head["value"] - first["value"]
-        told = f"{name}: {metric} {number(head['value'])} against {number(first['value'])} of {names[0]} ({gain:+.4f}; {better(head['metric'])} is better)"
+        told = f"{name}: {metric} {number(head['value'])} against {number(first['value'])} of {names[0]} "
+        told += f"({gain:+.4f}; {better(head['metric'])} is better)"
         ends = (first["low"], first["high"], head["low"], head["high"])
         good = (gain > 0) == higher_is_better(head["metric"])
         if None in ends:

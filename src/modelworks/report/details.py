@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from modelworks.report.folder import figure, items, table, tables
+from modelworks.report.matrix import heatmap
 from modelworks.report.page import Figure
-from modelworks.report.svg import Series, heatmap, histogram, lines, scatter
+from modelworks.report.svg import Series, histogram, lines, scatter
 from modelworks.report.words import number
 
 _CURVES = 6
@@ -145,7 +146,8 @@ def reliability(details: dict[str, Any]) -> Figure | None:
     return Figure(
         "Calibration",
         chart,
-        note=f"On the diagonal, confidence means what it says. {100 * sure / rows if rows else 0:.0f}\u00a0% of rows have a confidence of 0.9 or more.",
+        note="On the diagonal, confidence means what it says. "
+        f"{100 * sure / rows if rows else 0:.0f}\u00a0% of rows have a confidence of 0.9 or more.",
     )
 
 

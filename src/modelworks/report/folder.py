@@ -1,4 +1,4 @@
-"""Folder: a Run's files, read with tolerance. What is missing or broken is noted, so that a report can say so."""
+"""Folder: a Run's files, read with tolerance; what is missing or broken is noted, to be reported."""
 
 from __future__ import annotations
 

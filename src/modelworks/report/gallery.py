@@ -76,7 +76,7 @@ def _size(data: bytes) -> dict[str, Any]:
 def pieces(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """A text with weights as [{"text", "weight" 0 to 1, "against"}]; without weights, one piece.
 
-    `weights` is [[piece, weight], …], or a list beside `tokens`. Above 0 speaks for the prediction, below against."""
+    `weights` is [[piece, weight], …], or a list beside `tokens`; above 0 speaks for the prediction."""
     weights, tokens = items(entry.get("weights")), items(entry.get("tokens"))
     pairs = (
         list(zip(tokens, weights, strict=False))
@@ -107,7 +107,10 @@ def cards(files: Files, most: int = 200) -> list[dict[str, Any]]:
                     {
                         "name": name,
                         "kind": kind,
-                        "uri": "", "why": "", "width": 0, "pixel": False,
+                        "uri": "",
+                        "why": "",
+                        "width": 0,
+                        "pixel": False,
                         **inline(entry["file"], kind),
                     }
                 )

@@ -142,6 +142,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> dict[str, Any]:
             for s in shown
         ]
         own = table(splits[main].get(name)) if main else {}
+        value, low, high = (figure(own.get(key)) for key in ("value", "low", "high"))
         baseline = figure(table(base.get(name)).get("value"))
         rows.append(
             {
@@ -150,7 +151,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> dict[str, Any]:
                 "baseline": baseline,
                 "primary": name == primary,
                 "approximate": bool(own.get("approximate")),
-                "gauge": gauge(name, *(figure(own.get(key)) for key in ("value", "low", "high")), baseline),
+                "gauge": gauge(name, value, low, high, baseline),
             }
         )
     return {

@@ -1,8 +1,8 @@
-"""SVG charts as plain text: no script, no fonts, no network. Colours come from the page's CSS (light and dark).
+"""SVG charts as plain text: no script, no fonts, no network. Colours come from the page's CSS.
 
-    lines([Series("valid", steps, losses, colour=2)], title="loss", x="step", log_y=True)
+    lines([Series("valid", steps, losses, colour=2)], title="loss", x_label="step", log_y=True)
 
-Every function gives Markup that is safe to put into HTML: all text in it is escaped here.
+Every function gives Markup that is safe to put into HTML: all text in it is escaped.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from modelworks.report.tags import frame, short, tag, text, turned
 from modelworks.report.words import compact, number
 from modelworks.report.words import value as amount
 
@@ -20,6 +21,7 @@ WIDTH, HEIGHT = 440, 264
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 40
 _HOVER = 60
 """Points of a line that answer to the mouse."""
+_LARGEST, _LEAST = 1e100, 1e-100
 _LONGEST = 400
 """Points of a line that are drawn; the extremes of each stretch are kept."""
 
@@ -93,7 +95,7 @@ def axis(
     high: float | None = None,
 ) -> Axis:
     """An axis that holds all finite values, with a little room; given ends are kept."""
-    kept = [value for value in values if math.isfinite(value) and (not log or value > 0)]
+    kept = [value for value in values if drawable(value) and (value > _LEAST or not log)]
     if not kept:
         kept = [1.0] if log else [0.0, 1.0]
     least, most = min(kept), max(kept)
@@ -104,56 +106,40 @@ def axis(
     return Axis(least - room if low is None else low, most + room if high is None else high, start, stop)
 
 
-# ------------------------------------------------------------------------------------------- pieces
-def frame(body: str, label: str, width: int = WIDTH, height: int = HEIGHT, kind: str = "") -> Markup:
-    """The outer element; a square one is never drawn larger than it is."""
-    limit = f' style="max-width:{width}px"' if kind == "square" else ""
-    return Markup(  # noqa: S704 - every text inside was escaped by `text` or here
-        f'<svg class="chart {escape(kind)}"{limit} viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
-        f'preserveAspectRatio="xMidYMid meet">{body}</svg>'
-    )
-
-
-def text(
-    x: float, y: float, content: str, kind: str = "", anchor: str = "middle", turn: float | None = None
-) -> str:
-    """One piece of text."""
-    rotate = "" if turn is None else f' transform="rotate({turn} {x} {y})"'
-    return f'<text x="{x}" y="{y}" class="{kind}" text-anchor="{anchor}"{rotate}>{escape(content)}</text>'
-
-
-def short(content: str, longest: int) -> str:
-    """Text that fits; wide (Chinese, Japanese, Korean) characters count double."""
-    used = 0
-    for index, letter in enumerate(content):
-        used += 2 if ord(letter) > 0x2E80 else 1
-        if used > longest:
-            return content[: max(index - 1, 1)] + "…"
-    return content
-
-
 def _axes(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
+    """Grid, ticks and names of both axes."""
     parts = []
     for value in y.ticks():
-        parts.append(f'<line class="grid" x1="{x.start}" x2="{x.stop}" y1="{y(value)}" y2="{y(value)}"/>')
+        parts.append(tag("line", cls="grid", x1=x.start, x2=x.stop, y1=y(value), y2=y(value)))
         parts.append(text(x.start - 6, y(value) + 4, compact(value), "tick", "end"))
     for value in x.ticks():
-        parts.append(
-            f'<line class="mark" x1="{x(value)}" x2="{x(value)}" y1="{y.start}" y2="{y.start + 4}"/>'
-        )
+        parts.append(tag("line", cls="mark", x1=x(value), x2=x(value), y1=y.start, y2=y.start + 4))
         parts.append(text(x(value), y.start + 17, compact(value), "tick"))
-    parts.append(f'<line class="axis" x1="{x.start}" x2="{x.stop}" y1="{y.start}" y2="{y.start}"/>')
+    parts.append(tag("line", cls="axis", x1=x.start, x2=x.stop, y1=y.start, y2=y.start))
     parts.append(text((x.start + x.stop) / 2, y.start + 34, x_label, "label"))
     if y_label:
-        parts.append(text(13, (y.start + y.stop) / 2, y_label, "label", turn=-90))
+        middle = (y.start + y.stop) / 2
+        parts.append(text(13, middle, y_label, "label", transform=turned(13, middle)))
     return "".join(parts)
 
 
+def _diagonal(x: Axis, y: Axis) -> str:
+    return tag("line", cls="diagonal", x1=x(x.low), y1=y(y.low), x2=x(x.high), y2=y(y.high))
+
+
+def _upright(x: Axis, y: Axis, place: float, what: str | None = None) -> str:
+    return tag("line", cls="upright", x1=x(place), x2=x(place), y1=y.start, y2=y.stop, title=what)
+
+
+def drawable(value: float) -> bool:
+    """Whether a number can be placed: finite, and not so large that spans overflow."""
+    return math.isfinite(value) and abs(value) < _LARGEST
+
+
 def thin(x: Sequence[float], y: Sequence[float], longest: int = _LONGEST) -> list[tuple[float, float]]:
-    """At most about `longest` points, the least and the greatest of each stretch among them; non-finite ones left out."""
-    points = [
-        (float(a), float(b)) for a, b in zip(x, y, strict=False) if math.isfinite(a) and math.isfinite(b)
-    ]
+    """About `longest` points at most, the extremes of each stretch among them; undrawable ones left out."""
+    pairs = zip(x, y, strict=False)
+    points = [(float(a), float(b)) for a, b in pairs if drawable(a) and drawable(b)]
     if len(points) <= longest:
         return points
     stretch = math.ceil(2 * len(points) / longest)
@@ -170,239 +156,122 @@ def thin(x: Sequence[float], y: Sequence[float], longest: int = _LONGEST) -> lis
 
 # ------------------------------------------------------------------------------------------- charts
 def lines(
-    series: Sequence[Series],
-    *,
-    title: str,
-    x_label: str = "",
-    y_label: str = "",
-    log_x: bool = False,
-    log_y: bool = False,
-    x_range: tuple[float, float] | None = None,
-    y_range: tuple[float, float] | None = None,
-    diagonal: bool = False,
-    marks: Sequence[tuple[float, str]] = (),
-    height: int = HEIGHT,
-) -> Markup:
-    """Lines over a common axis. `marks`: (x, what) as upright lines; `diagonal`: from corner to corner."""
+    series: Sequence[Series], *, title: str, x_label: str = "", y_label: str = "",
+    log_x: bool = False, log_y: bool = False, x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None, diagonal: bool = False,
+    marks: Sequence[tuple[float, str]] = (), height: int = HEIGHT,
+) -> Markup:  # fmt: skip
+    """Lines over common axes. `marks`: (x, what) as upright lines; `diagonal`: from corner to corner."""
     points = [thin(one.x, one.y) for one in series]
-    points = [[p for p in one if (not log_y or p[1] > 0) and (not log_x or p[0] > 0)] for one in points]
-    bands = [v for one in series for v in (*one.low, *one.high)]
+    points = [
+        [p for p in one if (p[1] > _LEAST or not log_y) and (p[0] > _LEAST or not log_x)] for one in points
+    ]
+    x_all = [p[0] for one in points for p in one]
+    y_all = [*(p[1] for one in points for p in one), *(v for one in series for v in (*one.low, *one.high))]
     x_low, x_high = x_range or (None, None)
     y_low, y_high = y_range or (None, None)
-    x_all = [p[0] for one in points for p in one]
     if x_range is None and x_all and not log_x:  # a line starts at the very side
-        x_low, x_high = min(x_all), max(x_all) if max(x_all) > min(x_all) else min(x_all) + 1
+        x_low, x_high = min(x_all), max(max(x_all), min(x_all) + 1e-9)
     x = axis(x_all, _LEFT, WIDTH - _RIGHT, log=log_x, low=x_low, high=x_high)
-    y = axis(
-        [*(p[1] for one in points for p in one), *bands],
-        height - _BOTTOM,
-        _TOP,
-        log=log_y,
-        low=y_low,
-        high=y_high,
-    )
-    body = [_axes(x, y, x_label, y_label)]
-    if diagonal:
-        body.append(
-            f'<line class="diagonal" x1="{x(x.low)}" y1="{y(y.low)}" x2="{x(x.high)}" y2="{y(y.high)}"/>'
-        )
-    for place, what in marks:
-        body.append(
-            f'<line class="upright" x1="{x(place)}" x2="{x(place)}" y1="{y.start}" y2="{y.stop}"><title>{escape(what)}</title></line>'
-        )
-    for one in series:
-        if len(one.low):
-            edge = [*zip(one.x, one.high, strict=False), *reversed(list(zip(one.x, one.low, strict=False)))]
-            body.append(
-                f'<polygon class="band s{one.colour}" points="{" ".join(f"{x(a)},{y(b)}" for a, b in edge)}"/>'
-            )
-    for one, kept in zip(series, points, strict=True):
-        body.append(_line(one, kept, x, y))
+    y = axis(y_all, height - _BOTTOM, _TOP, log=log_y, low=y_low, high=y_high)
+    body = [_axes(x, y, x_label, y_label), _diagonal(x, y) if diagonal else ""]
+    body += [_upright(x, y, place, what) for place, what in marks]
+    body += [_band(one, x, y) for one in series if len(one.low)]
+    body += [_line(one, kept, x, y) for one, kept in zip(series, points, strict=True)]
     told = "; ".join(
         f"{one.name} from {number(kept[0][1])} to {number(kept[-1][1])}"
         for one, kept in zip(series, points, strict=True)
         if kept and one.style != "faint"
     )
-    return frame("".join(body), f"{title}: {told or 'no data'}", height=height)
+    return frame("".join(body), f"{title}: {told or 'no data'}", WIDTH, height)
+
+
+def _band(one: Series, x: Axis, y: Axis) -> str:
+    upper = list(zip(one.x, one.high, strict=False))
+    lower = list(zip(one.x, one.low, strict=False))
+    around = " ".join(f"{x(a)},{y(b)}" for a, b in [*upper, *reversed(lower)])
+    return tag("polygon", cls=f"band s{one.colour}", points=around)
 
 
 def _line(one: Series, kept: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    """A line, and points that answer to the mouse."""
     if not kept:
         return ""
     body = ""
     if one.style != "dots" and len(kept) > 1:
         path = "M" + "L".join(f"{x(a)} {y(b)}" for a, b in kept)
-        body = f'<path class="line s{one.colour} {one.style}" d="{path}"/>'
+        body = tag("path", cls=f"line s{one.colour} {one.style}".strip(), d=path)
     if one.style == "faint":
         return body
     shown = one.style in ("dots", "marked") or len(kept) == 1
+    look = {"cls": f"dot s{one.colour}", "r": 3} if shown else {"cls": "hover", "r": 7}
     every = 1 if one.style == "dots" else max(1, len(kept) // _HOVER)
-    for index in range(0, len(kept), every):
-        a, b = kept[index]
-        kind = f"dot s{one.colour}" if shown else "hover"
-        radius = 3 if shown else 7
-        body += f'<circle class="{kind}" cx="{x(a)}" cy="{y(b)}" r="{radius}"><title>{escape(one.name)} at {compact(a)}: {number(b)}</title></circle>'
+    for a, b in kept[::every]:
+        body += tag("circle", title=f"{one.name} at {compact(a)}: {number(b)}", **look, cx=x(a), cy=y(b))
     return body
 
 
-def bars(
-    labels: Sequence[str],
-    values: Sequence[float],
-    *,
-    title: str,
-    colour: int = 1,
-    width: int = WIDTH,
-    top: float | None = None,
-) -> Markup:
+def bars(labels: Sequence[str], values: Sequence[float], *, title: str, colour: int = 1) -> Markup:
     """Lying bars, one a label, each with its value."""
     row, left = 22, 130
-    most = top or max([v for v in values if math.isfinite(v)], default=1.0) or 1.0
-    height = row * len(labels) + 8
+    most = max([value for value in values if drawable(value) and value > 0], default=1.0)
     body = []
     for index, (label, value) in enumerate(zip(labels, values, strict=True)):
-        y, reach = 4 + index * row, round(max(value, 0) / most * (width - left - 64), 1)
-        body.append(f"<g><title>{escape(label)}: {number(value)}</title>")
-        body.append(text(left - 8, y + 15, short(label, 19), "tick", "end"))
-        body.append(
-            f'<rect class="fill s{colour}" x="{left}" y="{y + 3}" width="{max(reach, 1)}" height="{row - 7}" rx="2"/>'
-        )
-        body.append(text(left + reach + 6, y + 15, amount(value), "tick", "start") + "</g>")
-    return frame(
-        "".join(body),
-        f"{title}: " + ", ".join(f"{a} {number(b)}" for a, b in list(zip(labels, values, strict=True))[:8]),
-        width,
-        height,
+        y, reach = 4 + index * row, min(max(value, 0) / most, 1) * (WIDTH - left - 64)
+        look = {"cls": f"fill s{colour}", "x": left, "y": y + 3, "height": row - 7, "rx": 2}
+        inside = text(left - 8, y + 15, short(label, 19), "tick", "end")
+        inside += tag("rect", **look, width=max(reach, 1.0))
+        inside += text(left + reach + 6, y + 15, amount(value), "tick", "start")
+        body.append(tag("g", inside, title=f"{label}: {amount(value)}"))
+    told = ", ".join(
+        f"{label} {amount(value)}" for label, value in list(zip(labels, values, strict=True))[:8]
     )
+    return frame("".join(body), f"{title}: {told}", WIDTH, row * len(labels) + 8)
 
 
 def histogram(
-    edges: Sequence[float],
-    counts: Sequence[float],
-    *,
-    title: str,
-    x_label: str = "",
-    y_label: str = "rows",
-    colour: int = 1,
-    zero: bool = False,
-    height: int = HEIGHT,
-) -> Markup:
+    edges: Sequence[float], counts: Sequence[float], *, title: str, x_label: str = "", y_label: str = "rows",
+    zero: bool = False, height: int = HEIGHT,
+) -> Markup:  # fmt: skip
     """Standing bars between edges. `zero`: mark where the x axis is 0."""
-    if len(edges) < 2 or len(edges) != len(counts) + 1:
-        return frame("", f"{title}: no data")
+    if len(edges) < 2 or len(edges) != len(counts) + 1 or not all(map(drawable, [*edges, *counts])):
+        return frame("", f"{title}: no data", WIDTH, height)
     x = Axis(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT)
     y = axis([0, *counts], height - _BOTTOM, _TOP, low=0)
     body = [_axes(x, y, x_label, y_label)]
     for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        top = y(count)
-        body.append(
-            f'<rect class="fill s{colour}" x="{x(left) + 0.5}" y="{top}" width="{max(round(x(right) - x(left) - 1, 1), 0.5)}" '
-            f'height="{round(y.start - top, 1)}"><title>{number(left)} to {number(right)}: {number(count)}</title></rect>'
-        )
+        told = f"{number(left)} to {number(right)}: {amount(count)}"
+        box = {"x": x(left) + 0.5, "y": y(count), "height": y.start - y(count)}
+        body.append(tag("rect", cls="fill s1", **box, width=max(x(right) - x(left) - 1, 0.5), title=told))
     if zero and edges[0] < 0 < edges[-1]:
-        body.append(f'<line class="upright" x1="{x(0)}" x2="{x(0)}" y1="{y.start}" y2="{y.stop}"/>')
-    return frame(
-        "".join(body),
-        f"{title}: {number(sum(counts))} values from {number(edges[0])} to {number(edges[-1])}",
-        height=height,
-    )
+        body.append(_upright(x, y, 0))
+    told = f"{title}: {amount(sum(counts))} values from {number(edges[0])} to {number(edges[-1])}"
+    return frame("".join(body), told, WIDTH, height)
 
 
 def sparkbars(counts: Sequence[float], label: str) -> Markup:
     """A histogram the size of a word, for a table's cell."""
-    most = max(counts, default=0) or 1
-    wide = 96 / max(len(counts), 1)
-    body = "".join(
-        f'<rect class="fill s1" x="{i * wide + 0.4:.1f}" y="{23 - 21 * c / most:.1f}" width="{max(wide - 0.8, 0.6):.1f}" height="{max(21 * c / most, 0.6 if c else 0):.1f}"/>'
-        for i, c in enumerate(counts)
-    )
+    most, step, body = max(counts, default=0) or 1, 96 / max(len(counts), 1), ""
+    for index, count in enumerate(counts):
+        tall = max(21 * count / most, 0.6) if count else 0.0
+        box = {"x": index * step + 0.4, "y": 23 - tall, "width": max(step - 0.8, 0.6)}
+        body += tag("rect", cls="fill s1", **box, height=tall)
     return frame(body, label, 96, 24, "spark")
 
 
 def scatter(
-    x_values: Sequence[float],
-    y_values: Sequence[float],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    names: Sequence[str] = (),
-) -> Markup:
+    x_values: Sequence[float], y_values: Sequence[float], *, title: str, x_label: str, y_label: str,
+    names: Sequence[str] = (), height: int = 316,
+) -> Markup:  # fmt: skip
     """Points, both axes alike, with the diagonal where both are equal."""
-    pairs = [
-        (float(a), float(b))
-        for a, b in zip(x_values, y_values, strict=False)
-        if math.isfinite(a) and math.isfinite(b)
-    ]
-    both = [value for pair in pairs for value in pair]
-    x, y = axis(both, _LEFT, WIDTH - _RIGHT), axis(both, WIDTH * 0.72 - _BOTTOM, _TOP)
-    body = [
-        _axes(x, y, x_label, y_label),
-        f'<line class="diagonal" x1="{x(x.low)}" y1="{y(y.low)}" x2="{x(x.high)}" y2="{y(y.high)}"/>',
-    ]
+    pairs = [(float(a), float(b)) for a, b in zip(x_values, y_values, strict=True)]
+    both = [value for pair in pairs for value in pair if drawable(value)]
+    x, y = axis(both, _LEFT, WIDTH - _RIGHT), axis(both, height - _BOTTOM, _TOP)
+    body = [_axes(x, y, x_label, y_label), _diagonal(x, y)]
     for index, (a, b) in enumerate(pairs):
+        if not (drawable(a) and drawable(b)):
+            continue
         name = f"{names[index]}: " if index < len(names) else ""
-        body.append(
-            f'<circle class="point s1" cx="{x(a)}" cy="{y(b)}" r="2.6"><title>{escape(name)}true {number(a)}, predicted {number(b)}</title></circle>'
-        )
-    return frame("".join(body), f"{title}: {len(pairs):,} points", height=round(WIDTH * 0.72))
-
-
-def heatmap(
-    matrix: Sequence[Sequence[float]],
-    labels: Sequence[str],
-    *,
-    title: str,
-    row_title: str = "truth",
-    column_title: str = "prediction",
-) -> Markup:
-    """A square of counts, each row shaded by its share; numbers where there is room."""
-    count = len(matrix)
-    longest = max((sum(2 if ord(c) > 0x2E80 else 1 for c in str(label)) for label in labels), default=1)
-    named = count <= 40
-    margin = 30 + (min(longest, 14) * 6.2 if named else 0)
-    cell = min(56.0, max((560 - margin) / max(count, 1), 2.0))
-    side = round(margin + cell * count + 8)
-    size = min(12.5, max(7.5, cell * 0.34))
-    body = [
-        text(margin + cell * count / 2, 14, column_title, "label"),
-        text(12, margin + cell * count / 2, row_title, "label", turn=-90),
-    ]
-    for i, row in enumerate(matrix):
-        total = sum(row) or 1
-        y = margin + i * cell
-        if named:
-            name = short(str(labels[i]), 14) if i < len(labels) else str(i)
-            body.append(
-                f'<text x="{margin - 6:.1f}" y="{y + cell / 2 + 4:.1f}" class="tick" text-anchor="end" style="font-size:{size:.1f}px">{escape(name)}</text>'
-            )
-            # Short names fit over their column; long ones are turned.
-            turned = min(longest, 14) * size * 0.62 > cell
-            place = (
-                f'text-anchor="start" transform="rotate(-90 {margin + i * cell + cell / 2 + 4:.1f} {margin - 6:.1f})"'
-                if turned
-                else 'text-anchor="middle"'
-            )
-            body.append(
-                f'<text x="{margin + i * cell + cell / 2 + (4 if turned else 0):.1f}" y="{margin - 6:.1f}" class="tick" {place} style="font-size:{size:.1f}px">{escape(name)}</text>'
-            )
-        for j, value in enumerate(row):
-            share = value / total
-            if not value and count > 40:
-                continue
-            x = margin + j * cell
-            tip = f"{labels[i] if i < len(labels) else i} taken for {labels[j] if j < len(labels) else j}: {number(value)} of {number(total)}"
-            kind = "s1" if i == j else "s2"
-            body.append(
-                f'<g><title>{escape(tip)}</title><rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"/>'
-                f'<rect class="fill {kind}" x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" fill-opacity="{min(1.0, share**0.6):.3f}"/>'
-            )
-            if cell >= 17 and value:
-                body.append(
-                    f'<text x="{x + cell / 2 - 0.5:.1f}" y="{y + cell / 2 + size * 0.36:.1f}" class="count {"on" if share > 0.42 else ""}" text-anchor="middle" style="font-size:{_fit(value, cell, size):.1f}px">{compact(value) if value >= 1e4 else number(value)}</text>'
-                )
-            body.append("</g>")
-    return frame("".join(body), f"{title}: {count} by {count} classes", side, side, "square")
-
-
-def _fit(value: float, cell: float, size: float) -> float:
-    return min(size, (cell - 4) / (0.58 * len(compact(value) if value >= 1e4 else number(value))))
+        told = f"{name}{x_label} {number(a)}, {y_label} {number(b)}"
+        body.append(tag("circle", cls="point s1", cx=x(a), cy=y(b), r=2.6, title=told))
+    return frame("".join(body), f"{title}: {len(pairs):,} points", WIDTH, height)

@@ -50,118 +50,90 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 def sentences(files: Files, audit: Mapping[str, Any]) -> list[dict[str, str]]:
     """[{"tone": good|warning|error|"", "text"}]."""
     judged = files.evaluation or not files.samples  # a generative Run is judged by its samples
-    found = [
-        *(_against_baseline(files.evaluation) if judged else []),
-        *_between_splits(files.evaluation),
-        *_learning(files),
-    ]
+    found = [*_between_splits(files.evaluation), *_overfitting(files), *_unstable(files)]
+    if judged:
+        found.insert(0, _against_baseline(files.evaluation))
     grave = [f for f in tables(audit.get("findings")) if f.get("severity") == "error"]
     if grave:
         codes = {str(f.get("code")) for f in grave}
         doubt = " The figures here may be too good." if codes & {"duplicates_across_splits", "leak"} else ""
-        found.append(
-            {
-                "tone": "error",
-                "text": f"The data audit found {plural(len(grave), 'error')}: {grave[0].get('column') or ''!s} {grave[0].get('message')}.{doubt}".replace(
-                    ":  ", ": "
-                ),
-            }
-        )
+        first = " ".join(str(grave[0].get(key) or "") for key in ("column", "message")).strip()
+        found.append(_say("error", f"The data audit found {plural(len(grave), 'error')}: {first}.{doubt}"))
     return found
 
 
-def _against_baseline(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+def _say(tone: str, text: str) -> dict[str, str]:
+    return {"tone": tone, "text": text}
+
+
+def _against_baseline(evaluation: Mapping[str, Any]) -> dict[str, str]:
     head = headline(evaluation)
-    value, base = head["value"], head["baseline"]
+    value, base, metric = head["value"], head["baseline"], head["metric"]
     if value is None:
-        return [{"tone": "warning", "text": "The model has not been evaluated."}]
-    name, split = metric_name(head["metric"]), head["split"]
-    told = f"On the {split} split {name} is {number(value)}" + (
-        f" (95 % interval {head['interval']})" if head["interval"] else ""
-    )
+        return _say("warning", "The model has not been evaluated.")
+    told = f"On the {head['split']} split {metric_name(metric)} is {number(value)}"
+    told += f" (95 % interval {head['interval']})" if head["interval"] else ""
     if base is None:
-        return [{"tone": "", "text": f"{told}."}]
-    higher = higher_is_better(head["metric"])
-    against = f"the trivial baseline, which never looks at the inputs, has {number(base)}"
+        return _say("", f"{told}.")
+    told += f"; the trivial baseline, which never looks at the inputs, has {number(base)}"
+    higher = higher_is_better(metric)
     worst = head["low"] if higher else head["high"]
     worst = value if worst is None else worst
     if (worst > base) if higher else (worst < base):
-        gain = ""
         if not higher and base > 0 and value >= 0:
-            gain = f": {percent(base - value, base)} less"
-        elif higher and head["metric"] in ("accuracy", "balanced_accuracy") and base < 1:
-            gain = f": {percent(value - base, 1 - base)} of its mistakes are gone"
-        return [{"tone": "good", "text": f"{told}; {against}{gain}."}]
+            told += f": {percent(base - value, base)} less"
+        elif higher and metric in ("accuracy", "balanced_accuracy") and base < 1:
+            told += f": {percent(value - base, 1 - base)} of its mistakes are gone"
+        return _say("good", f"{told}.")
     if (value > base) if higher else (value < base):
-        return [
-            {
-                "tone": "warning",
-                "text": f"{told}; {against}. The interval includes that: a real advantage is not shown.",
-            }
-        ]
-    return [{"tone": "error", "text": f"{told}; {against}. The model is not better than that."}]
+        return _say("warning", f"{told}. The interval includes that: a real advantage is not shown.")
+    return _say("error", f"{told}. The model is not better than that.")
 
 
 def _between_splits(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Whether training rows are answered far better than new ones."""
+    """Whether training rows are answered better than new ones."""
     metric, split = primary_of(evaluation), main_split(evaluation)
     splits = table(evaluation.get("splits"))
     train, held = (table(table(splits.get(name)).get(metric)) for name in ("train", split))
-    seen, new, low, high = (
-        figure(entry.get(key))
-        for entry, key in ((train, "value"), (held, "value"), (held, "low"), (held, "high"))
-    )
+    seen, new, low, high = map(figure, (train.get("value"), *(held.get(k) for k in ("value", "low", "high"))))
     if split == "train" or seen is None or new is None or low is None or high is None or low <= seen <= high:
         return []
     if (seen > new) != higher_is_better(metric):
         return []
-    return [
-        {
-            "tone": "",
-            "text": f"On its own training rows {metric_name(metric)} is {number(seen)}, outside the {split} interval: the model has learned some of them by heart.",
-        }
-    ]
+    told = f"On its own training rows {metric_name(metric)} is {number(seen)}, outside the {split} interval"
+    return [_say("", f"{told}: it has learned some of them by heart.")]
 
 
-def _learning(files: Files) -> list[dict[str, str]]:
-    """What the curves show: still falling, or risen since the best."""
-    past = history(files.log).get("loss", {})
-    steps, losses = past.get("valid", ([], []))
-    found: list[dict[str, str]] = []
-    if len(losses) >= 4:
-        best = min(range(len(losses)), key=lambda i: losses[i])
-        rise = losses[-1] - losses[best]
-        chosen = str(files.part("train").get("choose") or "best")
-        if losses[best] > 0 and rise > 0.1 * losses[best] and best < len(losses) - 1:
-            kept = " The weights of the best validation were kept." if chosen == "best" else ""
-            found.append(
-                {
-                    "tone": "",
-                    "text": f"Validation loss was lowest at step {steps[best]:,.0f} ({number(losses[best])}) and rose to {number(losses[-1])} afterwards: the model began to overfit.{kept}",
-                }
-            )
-        elif best >= len(losses) - 2 and losses[-1] > 0 and losses[len(losses) * 3 // 4] > 1.03 * losses[-1]:
-            found.append(
-                {
-                    "tone": "",
-                    "text": "Validation loss was still falling at the end: longer training is likely to help.",
-                }
-            )
-    _, train = past.get("train", ([], []))
-    if len(train) >= 20 and min(train) > 0:
-        level = smooth(train)
-        if level[-1] > 1.5 * min(level):
-            found.append(
-                {
-                    "tone": "warning",
-                    "text": f"Training loss ended at {number(level[-1])}, well above its lowest level of {number(min(level))}: training was not stable.",
-                }
-            )
-    return found
+def _overfitting(files: Files) -> list[dict[str, str]]:
+    """Whether validation loss was still falling, or had risen since its best."""
+    steps, losses = history(files.log).get("loss", {}).get("valid", ([], []))
+    if len(losses) < 4 or min(losses) <= 0:
+        return []
+    best, last = min(range(len(losses)), key=lambda i: losses[i]), losses[-1]
+    if last > 1.1 * losses[best]:
+        told = f"Validation loss was lowest at step {steps[best]:,.0f} ({number(losses[best])}) and rose to "
+        told += f"{number(last)} afterwards: the model began to overfit."
+        kept = str(files.part("train").get("choose") or "best") == "best"
+        return [_say("", told + (" The weights of the best validation were kept." if kept else ""))]
+    if best >= len(losses) - 2 and losses[len(losses) * 3 // 4] > 1.03 * last:
+        return [_say("", "Validation loss was still falling at the end: longer training is likely to help.")]
+    return []
+
+
+def _unstable(files: Files) -> list[dict[str, str]]:
+    """Whether training loss ended well above its best."""
+    _, losses = history(files.log).get("loss", {}).get("train", ([], []))
+    if len(losses) < 20 or min(losses) <= 0:
+        return []
+    level = smooth(losses)
+    if level[-1] <= 1.5 * min(level):
+        return []
+    told = f"Training loss ended at {number(level[-1])}, well above its lowest level of {number(min(level))}"
+    return [_say("warning", f"{told}: training was not stable.")]
 
 
 def cleaning_lines(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Every count of `cleaning` and `prepared` as (what, how many): `changed → age → missing → median`, 177."""
+    """Every count of `cleaning` and `prepared` as (what, how many): `changed · age · median`, 177."""
     found: list[tuple[str, Any]] = []
 
     def walk(value: Any, path: list[str]) -> None:
