@@ -10,7 +10,12 @@ The public names are listed below and loaded on first use, so that importing the
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# Read when torch loads. Threads that wait by spinning bring a shared machine to a standstill: with one other busy
+# process, training was ten times slower (docs/experiments.md). Set it yourself to choose otherwise.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 
