@@ -283,8 +283,14 @@ def diabetes(folder: Path) -> Path:
     }
     data = {
         "audit": audit(dataset, "target"),
-        "cleaning": {"rows_in": 442, "rows_out": 442},
-        "prepared": {"changed": {"bmi": {"missing → median": 30}}},
+        "cleaning": {
+            "rows_in": 442,
+            "rows_out": 442,
+            "changed": {"bmi": {"missing → median": 30}},
+            "listed": [
+                {"row": 4, "split": "train", "field": "bmi", "action": "missing → median", "value": None}
+            ],
+        },
         "hashes": {"source": dataset.fingerprint},
     }
     gallery = [

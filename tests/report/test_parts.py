@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelworks.report import curves, details, verdict, words
@@ -148,6 +148,14 @@ def losses(values: list[float]) -> Files:
 def test_verdict_reads_the_curves():
     assert "lowest at step 3 (0.5000)" in str(verdict.sentences(losses([1, 0.7, 0.5, 0.6, 0.9]), {}))
     assert "still falling" in str(verdict.sentences(losses([4, 3, 2, 1.5, 1.2]), {}))
+    log = [
+        {"step": i, "split": "train", "metrics": {"loss": v}}
+        for i, v in enumerate([1.0] * 50 + [0.1] * 40 + [0.9] * 10)
+    ]
+    assert "not stable" in str(verdict.sentences(Files(Path("."), log=log), {}))
+    calm = [line | {"metrics": {"loss": 0.1}} for line in log]
+    calm[-1] = log[-1] | {"metrics": {"loss": 40.0}}  # one bad batch is no verdict
+    assert "not stable" not in str(verdict.sentences(Files(Path("."), log=calm), {}))
     assert "falling" not in str(verdict.sentences(losses([1, 0.5, 0.5, 0.5, 0.5]), {}))
 
 
@@ -173,7 +181,7 @@ def test_many_classes_show_the_most_confused():
 
 @pytest.mark.parametrize(
     "value, shown",
-    [(0.98765, "0.9877"), (12, "12"), (1204, "1,204"), (1204.0, "1,204"), (3.14159, "3.142"), (None, "–"), (float("nan"), "–"), (0.00001234, "1.23e-05"), (0, "0")],
+    [(0.98765, "0.9877"), (12, "12"), (1204, "1,204"), (1204.0, "1,204"), (1.0, "1.0000"), (3.14159, "3.142"), (None, "–"), (float("nan"), "–"), (0.00001234, "1.23e-05"), (0, "0")],
 )  # fmt: skip
 def test_numbers_for_people(value, shown):
     assert words.number(value) == shown

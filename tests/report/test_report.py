@@ -316,7 +316,7 @@ def test_any_audit_is_shown(audit):
     from rich.console import Console
 
     offline(audit_report.html(audit))
-    Console(width=80, file=open("/dev/null", "w")).print(audit_report.terminal(audit))  # noqa: SIM115
+    audit_report.terminal(audit, Console(width=80, file=open("/dev/null", "w")))  # noqa: SIM115
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -328,7 +328,7 @@ def test_terminal_audit_fits(made: Path, name: str, width: int):
 
     audit = json.loads((made / name / "data.json").read_text("utf-8"))["audit"]
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(audit_report.terminal(audit))
+    audit_report.terminal(audit, console)
     shown = console.export_text()
     assert max(map(cell_len, shown.splitlines())) <= width
     for column in audit["columns"]:

@@ -14,7 +14,7 @@ from modelworks.report.tags import short
 from modelworks.report.words import number, percent, plural, value
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 _SEVERITIES = ("error", "warning", "info")
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -219,8 +219,15 @@ def write(audit: Mapping[str, Any], output: Path) -> Path:
     return output
 
 
-def terminal(audit: Mapping[str, Any], most: int = 60) -> RenderableType:
-    """The audit for a terminal: findings with remedies, and a table of the columns."""
+def terminal(audit: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the audit."""
+    from rich.console import Console
+
+    (console or Console()).print(renderable(audit))
+
+
+def renderable(audit: Mapping[str, Any], most: int = 60) -> RenderableType:
+    """The audit for a terminal: a table of the columns, and the findings with their remedies."""
     from rich.cells import cell_len
     from rich.console import Group
     from rich.padding import Padding

@@ -102,7 +102,7 @@ def limits(files: Files, audit: dict[str, Any] | None) -> list[str]:
     ]
     if ranged:
         found.append(
-            f"It has seen these ranges; beyond them it guesses: {', '.join(ranged[:8])}"
+            f"The data covers these ranges; beyond them it guesses: {', '.join(ranged[:8])}"
             f"{' …' if len(ranged) > 8 else ''}."
         )
     if any(field.get("kind") == "category" for name, field in fields.items() if name != target):

@@ -12,8 +12,8 @@ from modelworks.report.words import metric_name
 
 _COLOURS = {"train": 1, "valid": 2, "test": 3}
 _LAST = ("lr", "learning_rate", "grad_norm", "gradient_norm", "speed", "samples_per_second", "memory")
-_MOST = 9
-"""Charts shown."""
+_MOST = 30
+"""Charts drawn at the most."""
 
 Points = tuple[list[float], list[float]]
 
@@ -85,6 +85,22 @@ def figures(
             )
         )
     return charts
+
+
+def split_main(
+    log: Sequence[dict[str, Any]], primary: str = "", chosen: float | None = None
+) -> tuple[list[Figure], list[Figure]]:
+    """(charts that tell the course: loss, primary metric, what training logs; all other metrics)."""
+    past = history(log)
+    main = {
+        name
+        for name, splits in past.items()
+        if name in ("loss", primary) or name in _LAST or "train" in splits
+    }
+    drawn = dict(zip(order(list(past), primary), figures(log, primary, chosen), strict=False))
+    return [f for name, f in drawn.items() if name in main], [
+        f for name, f in drawn.items() if name not in main
+    ]
 
 
 def smooth(values: Sequence[float], share: float = 0.04) -> list[float]:

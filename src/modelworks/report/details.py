@@ -17,6 +17,8 @@ _CURVES = 6
 """Classes whose curves are drawn: as many as there are colours."""
 _PAIRS = 10
 _POINTS = 1_500
+_FEW = 5
+"""Rows from which a bin of confidences is shown."""
 _CLASSES = 40
 
 
@@ -127,7 +129,10 @@ def reliability(details: dict[str, Any]) -> Figure | None:
         (figure(b.get("confidence")), figure(b.get("accuracy")), figure(b.get("rows")) or 0.0)
         for b in tables(details.get("reliability"))
     ]
-    kept = [(c, a, n) for c, a, n in bins if c is not None and a is not None]
+    total = sum(n for _, _, n in bins)
+    kept = [
+        (c, a, n) for c, a, n in bins if c is not None and a is not None and (n >= _FEW or total < 10 * _FEW)
+    ]
     if not kept:
         return None
     series = [Series("observed", [c for c, _, _ in kept], [a for _, a, _ in kept], 1, "marked")]

@@ -32,6 +32,7 @@ def context(files: Files) -> dict[str, Any]:
     evaluation = files.evaluation
     primary, split = verdict.primary_of(evaluation), verdict.main_split(evaluation)
     found = table(table(evaluation.get("details")).get(split))
+    main_curves, more_curves = curves.split_main(files.log, primary, figure(evaluation.get("step")))
     class_rows, classes_left_out = details.classes(found)
     cards = gallery.cards(files)
     return {
@@ -44,8 +45,10 @@ def context(files: Files) -> dict[str, Any]:
         "tiles": tiles(files),
         "audit": audit_view(audit) if audit else None,
         "cleaning": verdict.cleaning_lines(files.data),
+        "listed": verdict.listed_changes(files.data),
         "hashes": _flat(files.data.get("hashes")),
-        "curves": curves.figures(files.log, primary, figure(evaluation.get("step"))),
+        "curves": main_curves,
+        "more_curves": more_curves,
         "evaluation": evaluation_table(evaluation),
         "confusion": details.confusion(found),
         "pairs": details.confused_pairs(found),
@@ -86,42 +89,29 @@ def about(files: Files) -> str:
     )
 
 
-def tiles(files: Files) -> list[dict[str, Any]]:
+def tiles(files: Files) -> list[dict[str, str]]:
     """Small facts beside the headline."""
-    last = files.log[-1] if files.log else {}
-    rows = table(
-        table(files.data.get("rows"))
-        or table(table(files.data.get("prepared")).get("rows"))
-        or table(verdict.audit_of(files.data).get("splits"))
-    )
-    shown: list[dict[str, Any]] = []
-    if figure(rows.get("train")) is not None:
+    last, training = (files.log[-1] if files.log else {}), table(files.evaluation.get("training"))
+    shown = []
+    rows = verdict.rows_by_split(files.data)
+    if rows.get("train"):
         others = ", ".join(
-            f"{figure(count):,.0f} {name}"
-            for name, count in rows.items()
-            if name != "train" and figure(count)
+            f"{count:,.0f} {name}" for name, count in rows.items() if name != "train" and count
         )
-        shown.append({"what": "training rows", "figure": f"{figure(rows['train']):,.0f}", "more": others})
-    steps, seconds, samples = (figure(last.get(name)) for name in ("step", "seconds", "samples"))
-    if steps is not None:
-        shown.append(
-            {
-                "what": "steps",
-                "figure": f"{steps:,.0f}",
-                "more": f"{samples:,.0f} rows seen" if samples else "",
-            }
-        )
+        shown.append({"what": "training rows", "figure": f"{rows['train']:,.0f}", "more": others})
+    steps = figure(training.get("steps")) or figure(last.get("step"))
+    seconds, samples = (figure(training.get(key)) or figure(last.get(key)) for key in ("seconds", "samples"))
+    if steps:
+        epochs = f", {samples / rows['train']:,.1f} epochs" if samples and rows.get("train") else ""
+        more = f"{samples:,.0f} rows seen{epochs}" if samples else ""
+        shown.append({"what": "steps", "figure": f"{steps:,.0f}", "more": more})
     if seconds:
-        shown.append(
-            {
-                "what": "training time",
-                "figure": duration(seconds),
-                "more": f"{samples / seconds:,.0f} rows a second" if samples else "",
-            }
-        )
-    parameters = figure(files.evaluation.get("parameters")) or figure(files.environment.get("parameters"))
+        more = f"{samples / seconds:,.0f} rows a second" if samples else ""
+        shown.append({"what": "training time", "figure": duration(seconds), "more": more})
+    parameters = figure(training.get("parameters"))
     if parameters:
-        shown.append({"what": "parameters", "figure": f"{parameters:,.0f}", "more": ""})
+        model = str(files.part("model").get("kind") or "")
+        shown.append({"what": "parameters", "figure": f"{parameters:,.0f}", "more": model})
     return shown
 
 

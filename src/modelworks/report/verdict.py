@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 from modelworks.metrics.direction import higher_is_better
-from modelworks.report.curves import history, smooth
+from modelworks.report.curves import history
 from modelworks.report.folder import Files, figure, items, table, tables
 from modelworks.report.words import interval, metric_name, number, percent, plural
 
 JUDGED = ("test", "valid", "train")
 """The split that counts: the first of these that was evaluated."""
+_LINES = 80
+"""Lines of the account of cleaning that are shown."""
 
 
 def main_split(evaluation: Mapping[str, Any]) -> str:
@@ -121,19 +124,27 @@ def _overfitting(files: Files) -> list[dict[str, str]]:
 
 
 def _unstable(files: Files) -> list[dict[str, str]]:
-    """Whether training loss ended well above its best."""
+    """Whether training loss ended well above its best, by medians of tenths: single batches are noisy."""
     _, losses = history(files.log).get("loss", {}).get("train", ([], []))
-    if len(losses) < 20 or min(losses) <= 0:
+    if len(losses) < 50 or min(losses) <= 0:
         return []
-    level = smooth(losses)
-    if level[-1] <= 1.5 * min(level):
+    length = len(losses) // 10
+    levels = [median(losses[start : start + length]) for start in range(0, length * 10, length)]
+    if levels[-1] <= 1.5 * min(levels):
         return []
-    told = f"Training loss ended at {number(level[-1])}, well above its lowest level of {number(min(level))}"
+    told = f"Training loss ended around {number(levels[-1])}, well above its lowest level of {number(min(levels))}"
     return [_say("warning", f"{told}: training was not stable.")]
 
 
+def rows_by_split(data: Mapping[str, Any]) -> dict[str, float]:
+    """Rows used, by split: after cleaning and quarantine where that was recorded."""
+    rows = table(table(data.get("cleaning")).get("rows")) or table(audit_of(data).get("splits"))
+    found = {name: figure(count) for name, count in rows.items() if name != "drop"}
+    return {name: count for name, count in found.items() if count is not None}
+
+
 def cleaning_lines(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Every count of `cleaning` and `prepared` as (what, how many): `changed · age · median`, 177."""
+    """Every count of `cleaning` as (what, how many): `changed · age · missing → median`, 177."""
     found: list[tuple[str, Any]] = []
 
     def walk(value: Any, path: list[str]) -> None:
@@ -143,16 +154,21 @@ def cleaning_lines(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
         elif isinstance(value, list):
             if value and all(isinstance(item, str) for item in value):
                 found.append((" · ".join(path), "; ".join(value[:5])))
-        elif (
-            value is not None
-            and not isinstance(value, bool)
-            and (figure(value) is not None or isinstance(value, str))
-        ):
-            found.append((" · ".join(path) or "rows", value))
+        elif isinstance(value, str) or figure(value) is not None:
+            found.append((" · ".join(path), value))
 
-    for part in ("cleaning", "prepared", "rows"):
-        walk(data.get(part), [] if part == "cleaning" else [part])
-    return [(what, value) for what, value in found if value not in (0, "")][:80]
+    cleaning = {key: value for key, value in table(data.get("cleaning")).items() if key != "rows"}
+    if isinstance(cleaning.get("split"), Mapping):  # rows by split are told above
+        cleaning["split"] = {key: value for key, value in cleaning["split"].items() if key != "rows"}
+    walk(cleaning, [])
+    return [(what, value) for what, value in found if value not in (0, "")][:_LINES]
+
+
+def listed_changes(data: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The first values that were changed or quarantined, one by one."""
+    listed = tables(table(data.get("cleaning")).get("listed"))[:_LINES]
+    names = ("row", "split", "field", "action", "value")
+    return [{name: str(line.get(name, ""))[:200] for name in names} for line in listed]
 
 
 def audit_of(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{value:.{digits - 2}e}"
     if size >= 1000:
         return f"{value:,.0f}"
-    if size >= 1:
+    if size > 1:
         whole = len(str(int(size)))
         return f"{value:.{max(digits - whole, 1)}f}"
     return f"{value:.{digits}f}"
