@@ -11,6 +11,7 @@ from sklearn import preprocessing
 from sklearn.impute import SimpleImputer
 
 from modelworks.core.errors import DataError
+from modelworks.core.profile import Profiler
 from modelworks.fields._sample import Moments, Sample, edges
 from modelworks.fields.number import Number
 
@@ -136,6 +137,26 @@ def test_outliers(by: str, limit: float, low: float, high: float) -> None:
     usable = np.delete(dropped.values[:, 0], outside)
     assert abs(usable.mean()) < 1e-5
     assert abs(usable.std() - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (np.round(RNG.lognormal(12, 0.5, 900)), "log"),  # prices
+        (np.sort(RNG.exponential(30, 900)) + 1, "log"),  # durations
+        (RNG.lognormal(12, 0.5, 900) - 100_000, "standard"),  # some below zero
+        (RNG.poisson(2, 900), "standard"),  # zeros
+        (RNG.uniform(1, 100, 900), "standard"),  # wide, but no tail
+        (101 - RNG.lognormal(2, 0.5, 900).clip(0, 100), "standard"),  # a tail downwards
+        (RNG.lognormal(0, 0.1, 900) + 9, "standard"),  # a tail, but not wide
+    ],
+)
+def test_targets_that_are_sizes_are_learned_on_a_log_scale(values: np.ndarray, scale: str) -> None:
+    profiler = Profiler("y")
+    profiler.update(pa.array(values))
+    target = Number(**Number.propose(profiler.result(), target=True))
+    assert target.scale == scale
+    assert Number(**Number.propose(profiler.result())).scale == "smooth"
 
 
 def test_cells_as_people_write_them() -> None:

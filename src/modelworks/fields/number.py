@@ -78,7 +78,9 @@ class Number(Field):
     @classmethod
     def propose(cls, profile: ColumnProfile, target: bool = False) -> dict[str, Any]:
         if target:
-            return {"missing": "drop", "indicator": False}
+            return {"missing": "drop", "indicator": False} | (
+                {"scale": "log"} if _spans_sizes(profile) else {}
+            )
         # Tables are full of long tails and stray values; a target must stay what it is.
         return {"scale": "smooth"} | ({} if profile.share(profile.numeric) == 1 else {"bad": "missing"})
 
@@ -224,6 +226,15 @@ class Number(Field):
                 cells.values, cells.missing | cells.unusable, np.zeros_like(cells.unusable), {}, taken
             )
         return cells
+
+
+def _spans_sizes(profile: ColumnProfile) -> bool:
+    """Whether a target reads as sizes: all positive, over more than a factor of ten, with its tail upwards.
+
+    Of prices, incomes or durations an error of a tenth matters alike at either end, and squared errors would
+    hear the largest few alone. The tail tells them from ages or marks: the mean lies in the lowest third."""
+    low, mean, high = profile.minimum, profile.mean, profile.maximum
+    return low > 0 and high > 10 * low and mean - low < (high - low) / 3
 
 
 # ------------------------------------------------------------------------------------------- reading cells
