@@ -17,6 +17,7 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from modelworks.core.choices import Activation, Initialisation
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.activation import activation
@@ -26,9 +27,6 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.normalisation import normalisation
 
-Activation = Literal[
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
-]
 LARGE = 50_000
 """Training rows from which larger batches and fewer passes do."""
 
@@ -60,7 +58,7 @@ class Tabular(Model):
     """Most bins of a number; the field offers as many as its own `bins`."""
     category_width: PositiveInt = 8
     """Width of a category's vector."""
-    initialisation: Literal["default", "normal", "xavier", "he", "orthogonal"] = "default"
+    initialisation: Initialisation = "default"
     """How the shared matrices start; default is torch's own."""
 
     @classmethod
