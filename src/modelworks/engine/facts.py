@@ -10,8 +10,8 @@ from typing import Any
 from modelworks import __version__
 
 
-def environment(seed: int, device: str, command: list[str] | None = None) -> dict[str, Any]:
-    """What a figure depends on besides recipe and data."""
+def environment(seed: int, device: str, code: dict[str, str]) -> dict[str, Any]:
+    """What a figure depends on besides recipe and data. `code`: path → SHA-256 of the user's own kinds."""
     import os
 
     import torch
@@ -19,7 +19,7 @@ def environment(seed: int, device: str, command: list[str] | None = None) -> dic
     return {
         "modelworks": __version__, "python": platform.python_version(), "platform": platform.platform(),
         "processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device, "seed": seed,
-        "command": command if command is not None else sys.argv,
+        "command": sys.argv, "code": code,
         "packages": {name: _version(name) for name in ("torch", "numpy", "pyarrow", "pydantic", "safetensors", "pillow", "tokenizers")},
     }
 

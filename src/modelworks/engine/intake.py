@@ -74,7 +74,7 @@ def draft(source: Any, changes: Mapping[str, Any], **flags: Any) -> dict[str, An
     else:
         tree = {"data": {"source": source_for(source)}}
     flags = {key: value for key, value in flags.items() if value is not None}
-    tree = compose(tree, changes, flags)
+    tree = compose(tree, flags, changes)
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if not tree.get("name"):

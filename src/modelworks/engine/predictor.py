@@ -19,6 +19,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
+from modelworks.engine import usercode
 from modelworks.engine.checkpoint import read_tensors
 from modelworks.engine.network import Network, build, prepare_batch
 from modelworks.engine.prepare import encode_rows
@@ -52,6 +53,7 @@ class Predictor:
             raise UserError(f"{run.path}: is unfinished", f"modelworks train --resume --name {run.name}")
         if verify:
             run.verify()
+        usercode.check(run)
         recipe = Recipe.check(run.recipe_tree(), str(run.path / "recipe.yaml"))
         assert recipe.task is not None and recipe.model is not None
         fields = run.fields()

@@ -75,8 +75,11 @@ class Recipe(Settings):
         tree, problems = _plain(tree)
         fields = tree.get("fields")
         if isinstance(fields, Mapping):
-            # Entries that only adjust an inferred field are checked once its kind is known.
+            # What only adjusts an inferred kind is checked once that kind is known.
             tree["fields"] = {k: v for k, v in fields.items() if not (v in IGNORE or (isinstance(v, Mapping) and "kind" not in v))}
+        for name in ("task", "model"):
+            if isinstance(tree.get(name), Mapping) and "kind" not in tree[name]:
+                tree[name] = None
         try:
             recipe = read(cls, tree, source)
         except RecipeError as error:

@@ -30,6 +30,8 @@ class Train(Settings):
     """Rows an optimizer step; `full` for gradient descent on all rows, `auto` for the fastest that fits memory."""
     micro_batch: int | None = Setting(None, ge=1)
     """Rows in memory at once; a larger batch is accumulated, with the same result. None: the whole batch up to 4,096."""
+    find_lr: bool = False
+    """Measure the learning rate by a range test (Smith 2017) before training begins."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     l1: float = Setting(0.0, ge=0)

@@ -14,7 +14,7 @@ from modelworks.core.dataset import Dataset
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
-from modelworks.engine import judge
+from modelworks.engine import judge, usercode
 from modelworks.engine.audit import audit
 from modelworks.engine.checkpoint import write_tensors
 from modelworks.engine.facts import environment
@@ -22,6 +22,11 @@ from modelworks.engine.intake import Taken
 from modelworks.engine.learn import Learned
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
+
+TOLD = ("roc_auc", "f1", "f1_macro", "r2", "mae", "rmse", "log_loss")
+"""Metrics told beside the primary one, where they are measured."""
+AUDITED = 10_000
+"""Rows that the audit within a training looks at where it samples; `modelworks audit` takes more."""
 
 
 def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str], None]) -> None:
@@ -42,12 +47,12 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
     names = [field.column or name for name, field in fields.items()]
     column = fields[task.target].column or task.target if task.target in fields else None
     run.write_json("data.json", {
-        **audit(dataset, column, fields),
+        **audit(dataset, column, fields, AUDITED),
         "cleaning": {**_plain(taken.cleaning), **prepared.report, "split": taken.split, "listed": prepared.cleaning()},
         "hashes": {"source": dataset.fingerprint},
         "columns_used": names,
     })
-    run.write_json("environment.json", environment(recipe.seed, device))
+    run.write_json("environment.json", environment(recipe.seed, device, usercode.hashes(run.recipe_tree())))
     card.write(run.path)
     page.write(run.path)
     run.seal()
@@ -129,7 +134,7 @@ def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any])
     """The result in a few lines: the primary metric with its interval, beside the baseline's."""
     metric = result["primary"]
     for split, metrics in result["splits"].items():
-        shown = [metric, *(name for name in metrics if name != metric)][:4]
+        shown = [metric, *(name for name in TOLD if name in metrics and name != metric)][:4]
         parts = []
         for name in shown:
             if name not in metrics:

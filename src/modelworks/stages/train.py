@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from modelworks.core.errors import UserError
 from modelworks.core.run import RUNS, RunFolder
 from modelworks.core.settings import dump_yaml, overrides, to_tree
+from modelworks.engine import usercode
 from modelworks.engine.intake import draft, shown, take_in
-from modelworks.engine.recipe import load_tree
+from modelworks.engine.recipe import compose, load_tree
 from modelworks.stages._progress import Line, silent
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from modelworks.engine.intake import Taken
 
 Echo = Callable[[str], None]
+LIMITS = ("epochs", "steps", "minutes", "patience", "checkpoint_seconds", "threads")
+"""What may change when a Run is resumed."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +49,9 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
-    tree = draft(args.source, overrides(settings), target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
-    run_recipe(tree, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet)
+    changes = overrides(settings)
+    tree = draft(args.source, changes, target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
+    run_recipe(tree, changes, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet)
     return 0
 
 
@@ -59,13 +63,14 @@ def train(
 
     `settings` is laid over the rest: `{"train": {"epochs": 3}, "fields": {"age": {"scale": "minmax"}}}`."""
     tree = draft(source, settings or {}, target=target, task=task, model=model, name=name, seed=seed)
-    return run_recipe(tree, resume=resume, overwrite=overwrite, quiet=quiet)
+    return run_recipe(tree, settings or {}, resume=resume, overwrite=overwrite, quiet=quiet)
 
 
 def run_recipe(
-    tree: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False, dry_run: bool = False, quiet: bool = False
+    tree: Mapping[str, Any], changes: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False,
+    dry_run: bool = False, quiet: bool = False,
 ) -> RunFolder:
-    """The story of a training, from a checked draft to a sealed Run."""
+    """The story of a training, from a checked draft to a sealed Run. `changes`: settings given beside the file."""
     echo: Echo = silent if quiet else _say
     run = RunFolder(RUNS / tree["name"])
     going_on = resume and not dry_run and (run.path / "recipe.yaml").is_file()
@@ -76,11 +81,15 @@ def run_recipe(
         raise UserError(f"{run.path} is there already", "--resume to go on, --overwrite to replace it, or another --name")
     echo(f"{shown(tree['data'].source)} → {run.path}")
     with Line(quiet) as line:
-        taken = take_in(load_tree(run.path / "recipe.yaml") if going_on else tree, run if going_on else None, line, lambda dataset: _tell_data(echo, dataset))
+        tree = continued(run, changes) if going_on else tree
+        taken = take_in(tree, run if going_on else None, line, lambda dataset: _tell_data(echo, dataset))
     _tell_plan(echo, taken)
     if dry_run:
         _dry_run(taken, echo)
         return run
+    from modelworks.engine.calibrate import calibrate
+
+    taken.recipe = calibrate(taken.recipe, taken.fields, taken.prepared.store("train"), echo)
     if not going_on:
         _begin(run, taken)
     from modelworks.engine.learn import learn
@@ -90,6 +99,19 @@ def run_recipe(
     if learned is not None:  # on the first process alone
         finish(run, taken, learned, echo)
     return run
+
+
+def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored recipe of an unfinished Run; settings given now may only move its limits."""
+    usercode.check(run)
+    tree = load_tree(run.path / "recipe.yaml")
+    changed = compose(tree, changes)
+    limits = {name: (changed.get("train") or {}).get(name) for name in LIMITS}
+    if compose(tree, {"train": limits}) != changed:
+        raise UserError(f"{run.path}: a Run goes on with its own recipe", f"--resume changes only train.{', train.'.join(LIMITS)}")
+    if changed != tree:
+        run.write_recipe(changed)
+    return changed
 
 
 def _begin(run: RunFolder, taken: Taken) -> None:
