@@ -65,6 +65,11 @@ class Kinded(Settings):
             )
         return handler(source)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
+        # The kinds themselves are listed once, by `modelworks schema`.
+        return {"x-kinds": cls.folder} if cls.folder and "folder" in vars(cls) else handler(core)
+
 
 def _choose(contract: type[Kinded], value: Any) -> Kinded:
     from modelworks.core.kinds import find

@@ -47,7 +47,7 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
         if name == "split" and name not in given and name != target:
             continue  # given splits are not an input
         entry = {"kind": entry} if isinstance(entry, str) else dict(entry)
-        profile = profiles[entry.get("column", name)]
+        profile = profiles[entry.get("column") or name]
         kind = entry.get("kind")
         if kind is None:
             wanted = task_kind.target_kind if task_kind is not None and name == target else ""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from modelworks.core.field import Field
-from modelworks.core.task import Meter, Task
+from modelworks.core.task import Task
 from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.store import Store
 
@@ -28,12 +28,12 @@ class Mistake:
     truth: Any
 
 
-def batches(store: Store, size: int) -> Iterator[np.ndarray]:
+def batches(store: Store, size: int, limit: int | None = None) -> Iterator[np.ndarray]:
     """Positions in order; ragged stores in chunks of like length, for less padding."""
     ragged = next((name for name, column in store.columns.items() if column.ragged), None)
-    window = size * 64
-    for start in range(0, len(store), window):
-        positions = np.arange(start, min(start + window, len(store)))
+    window, rows = size * 64, min(len(store), limit or len(store))
+    for start in range(0, rows, window):
+        positions = np.arange(start, min(start + window, rows))
         if ragged is not None:
             positions = positions[np.argsort(store.lengths(ragged, positions), kind="stable")]
         yield from (positions[i : i + size] for i in range(0, len(positions), size))
@@ -43,9 +43,9 @@ def batches(store: Store, size: int) -> Iterator[np.ndarray]:
 def evaluate(
     network: Network, task: Task, fields: Mapping[str, Field], store: Store, *, batch_size: int = 512, bootstrap: int = 0,
     seed: int = 0, gallery: int = 0, baseline: Mapping[str, np.ndarray] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, limit: int | None = None,
 ) -> dict[str, Any]:
-    """Metrics of one split: {"metrics", "baseline", "details", "mistakes", "loss"}."""
+    """Metrics of one split, or of its first `limit` rows: {"metrics", "baseline", "details", "mistakes"}."""
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
@@ -54,7 +54,7 @@ def evaluate(
     total, count = 0.0, 0
     worst: list[tuple[float, int, Any, Any]] = []
     done = 0
-    for positions in batches(store, batch_size):
+    for positions in batches(store, batch_size, limit):
         stored = store.gather(positions)
         batch = prepare_batch(stored, fields, device)
         output = network(batch)
@@ -108,7 +108,3 @@ def _collect(worst: list[tuple[float, int, Any, Any]], predicted: Mapping[str, n
         else:
             heapq.heappushpop(worst, entry)
 
-
-def quick_meter(meter: Meter) -> dict[str, float]:
-    """A meter's values alone."""
-    return {name: float(entry["value"]) for name, entry in meter.result().items()}

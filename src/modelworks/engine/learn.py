@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from modelworks.core.errors import Problem, RecipeError, did_you_mean
@@ -52,8 +52,8 @@ def learn(
     echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}")
     valid = prepared.store("valid") if prepared.report["rows"].get("valid") else None
     metric = train.metric or _chooser(task, valid)
-    if valid is not None:
-        _known(metric, task, fields)
+    if valid is not None and train.metric:
+        _known(metric, judge.evaluate(network, task, fields, valid, limit=64)["metrics"], task.kind)
 
     def validate(network: Network) -> dict[str, float]:
         assert valid is not None
@@ -94,14 +94,11 @@ def _chooser(task: Task, valid: Store | None) -> str:
     return task.primary or "loss" if valid is not None and len(valid) >= FEW else "loss"
 
 
-def _known(metric: str, task: Task, fields: Mapping[str, Field]) -> None:
+def _known(metric: str, measured: Iterable[str], task: str) -> None:
     """Refuse a metric that the task does not measure, before training."""
-    if metric == "loss" or metric == task.primary:
-        return
-    listed = getattr(task, "metrics", None)
-    names = list(listed(fields)) if callable(listed) else []
-    if names and metric not in names:
-        raise RecipeError([Problem("train.metric", f"task {task.kind} does not measure {metric!r}", did_you_mean(metric, [*names, "loss"]))])
+    if metric not in measured:
+        message = f"task {task} does not measure {metric!r}"
+        raise RecipeError([Problem("train.metric", message, did_you_mean(metric, measured))])
 
 
 def _steps_an_epoch(batch_size: object, rows: int) -> int:

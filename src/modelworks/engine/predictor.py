@@ -23,7 +23,7 @@ from modelworks.engine import usercode
 from modelworks.engine.checkpoint import read_tensors
 from modelworks.engine.network import Network, build, prepare_batch
 from modelworks.engine.prepare import encode_rows
-from modelworks.engine.recipe import Recipe
+from modelworks.engine.recipe import of_run
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Predictor:
         if verify:
             run.verify()
         usercode.check(run)
-        recipe = Recipe.check(run.recipe_tree(), str(run.path / "recipe.yaml"))
+        recipe = of_run(run.recipe_tree(), str(run.path / "recipe.yaml"))
         assert recipe.task is not None and recipe.model is not None
         fields = run.fields()
         network = build(recipe.model, recipe.task, fields, recipe.seed)

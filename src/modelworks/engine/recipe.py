@@ -95,6 +95,14 @@ class Recipe(Settings):
         return {name: field for name, field in self.fields.items() if name != target}
 
 
+STAND_IN = {"source": {"kind": "dataframe", "data": {}}}
+
+
+def of_run(tree: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of a finished Run, which answers without the data it was trained on."""
+    return Recipe.check({**tree, "data": STAND_IN}, source)
+
+
 def load_tree(path: Path) -> dict[str, Any]:
     """The plain tree of a recipe file, older formats brought up to date."""
     tree = load_yaml(path)
@@ -137,8 +145,7 @@ def _plain(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         tree.pop("data", None)
         if not problems:
             problems.append(Problem("data", "is needed and was not given", "data: FILE, or data: {source: …}"))
-        # What else is wrong is still found, with a stand-in for the data.
-        data = {"source": {"kind": "dataframe", "data": {}}}
+        data = STAND_IN  # so that what else is wrong is still found
     tree["data"] = data
     return tree, problems
 

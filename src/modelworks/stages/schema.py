@@ -47,7 +47,7 @@ def schema() -> dict[str, Any]:
             options.append({"$ref": f"#/$defs/{folder}.{name}"})
         user = {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string", "pattern": r"\.py$"}}}
         defs[folder] = {"anyOf": [{"type": "string", "enum": list(found)}, *options, user]}
-    return {
+    return _linked({
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "modelworks recipe", "type": "object",
         "additionalProperties": False, "required": ["data"],
         "properties": {
@@ -61,7 +61,16 @@ def schema() -> dict[str, Any]:
             "task": _ref("tasks"), "model": _ref("models"), "train": _ref("Train"), "evaluate": _ref("Evaluate"),
         },
         "$defs": defs,
-    }
+    })
+
+
+def _linked(value: Any) -> Any:
+    """Places where a kind is chosen become links to the list of kinds."""
+    if isinstance(value, dict):
+        if "x-kinds" in value:
+            return _ref(value["x-kinds"])
+        return {key: _linked(item) for key, item in value.items()}
+    return [_linked(item) for item in value] if isinstance(value, list) else value
 
 
 def _ref(name: str) -> dict[str, str]:

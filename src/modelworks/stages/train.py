@@ -77,7 +77,7 @@ def run_recipe(
     if going_on and run.complete:
         echo(f"{run.path} is complete; nothing to resume")
         return run
-    if not (dry_run or resume or overwrite) and (run.path / "recipe.yaml").is_file():
+    if not (dry_run or resume or overwrite) and (run.complete or (run.path / "checkpoints").exists()):
         raise UserError(f"{run.path} is there already", "--resume to go on, --overwrite to replace it, or another --name")
     echo(f"{shown(tree['data'].source)} → {run.path}")
     with Line(quiet) as line:
