@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "nil", "missing", "缺失", "无"})
 """Texts that mean "no value" in a table, lower-cased."""
 _DISTINCT = 20_000  # beyond this many distinct values we only know "many"
+_FEW = 256  # distinct values of a chunk up to which each is looked at by itself
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?\.?\d*([eE][-+]?\d+)?%?")
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2})?.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}年\d{1,2}月\d{1,2}日?")
 _IMAGE = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -96,8 +97,14 @@ class Profiler:
             for value in values:
                 self._add("|".join(map(str, value)) if isinstance(value, list) else value, 1)
             return
+        if pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
+            for value in chunk.to_pylist():
+                self._add(value, 1)
+            return
         # Repeated values are looked at once: a table's columns have far fewer values than rows.
         counted = pc.value_counts(chunk)
+        if len(counted) > _FEW and self._amounts(chunk, counted):
+            return
         for value, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
             self._add(value, count)
         # A column that repeats its values within a chunk is no id or clock: its order is not worth reading.
@@ -109,6 +116,56 @@ class Profiler:
                     profile.increasing = False
                     break
                 self._last = self._last if number is None else number
+
+    def _amounts(self, chunk: pa.Array, counted: Any) -> bool:
+        """Add a chunk of many plain numbers at once; False where some value is not one."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        written = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
+        if not (written or pa.types.is_integer(chunk.type) or pa.types.is_floating(chunk.type)):
+            return False
+        try:
+            if written:
+                trimmed = pc.utf8_trim_whitespace(chunk)
+                missing = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING)))
+                trimmed = pc.if_else(missing, None, trimmed)
+                numbers = pc.cast(trimmed, pa.float64())
+            else:
+                numbers = pc.cast(chunk, pa.float64(), safe=False)
+        except pa.ArrowInvalid:
+            return False
+        found = numbers.drop_null().to_numpy()
+        found = found if written else found[found == found]
+        if not len(found) or not (abs(found) < 1e300).all():
+            return False
+        profile = self.profile
+        profile.missing += len(chunk) - len(found)
+        profile.numeric += len(found)
+        profile.integer += int((found == found.round()).sum())
+        self._numbers += len(found)
+        self._sum += float(found.sum())
+        self._square += float((found * found).sum())
+        low, high = float(found.min()), float(found.max())
+        profile.minimum = low if math.isnan(profile.minimum) else min(profile.minimum, low)
+        profile.maximum = high if math.isnan(profile.maximum) else max(profile.maximum, high)
+        if written:
+            lengths = pc.utf8_length(trimmed)
+            self._characters += pc.sum(lengths).as_py() or 0
+            profile.max_length = max(profile.max_length, pc.max(lengths).as_py() or 0)
+        self._words += len(found)
+        if not profile.many:
+            for value, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
+                if as_number(value) is not None:
+                    self._counts[str(value)] = self._counts.get(str(value), 0) + count
+            profile.many = len(self._counts) > _DISTINCT
+        for value in found[:5]:
+            if len(profile.examples) < 5:
+                profile.examples.append(f"{value:g}")
+        ordered = bool((found[1:] >= found[:-1]).all()) and found[0] >= self._last
+        profile.increasing = profile.increasing and ordered and 2 * len(counted) >= len(chunk)
+        self._last = float(found[-1])
+        return True
 
     def _add(self, value: Any, count: int) -> None:
         profile = self.profile

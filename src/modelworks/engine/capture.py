@@ -79,7 +79,7 @@ class Captured:
                 torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(expected, found, strict=True)
             )
             return recorded if same else None
-        except Exception:  # noqa: BLE001 - whatever cannot be recorded is run as it is written
+        except Exception:
             return None
         finally:
             torch.set_rng_state(state)

@@ -23,9 +23,9 @@ from torch import Tensor
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.task import Player, Task
+from modelworks.engine import heap
 from modelworks.engine.capture import Captured
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
-from modelworks.engine import heap
 from modelworks.engine.fused import stepper
 from modelworks.engine.guard import Verdict, Watch
 from modelworks.engine.network import Network, prepare_batch
@@ -244,7 +244,7 @@ def loop(
                 if _better(value, state.best, more):
                     state.best, state.best_step, state.stale = value, state.step, 0
                     if train.choose == "best":
-                        best = average and _copy(average, network) or Kept(network)
+                        best = (average and _copy(average, network)) or Kept(network)
                 else:
                     state.stale += 1
                 if plateau is not None:

@@ -36,7 +36,7 @@ class JsonLog:
         self._events = (folder / "events.jsonl").open("a" if resumed else "w", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "step" and (event.step % self.every and event.step != 1 or not event.metrics):
+        if event.kind == "step" and ((event.step % self.every and event.step != 1) or not event.metrics):
             return
         if event.kind in ("step", "valid"):
             line = {
