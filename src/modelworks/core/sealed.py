@@ -31,6 +31,7 @@ def sync_folder(folder: Path) -> None:
 def seal(folder: Path, leave_out: Iterable[str] = ()) -> None:
     """Write manifest.json: SHA-256 and size of every file below, but for those in the folders left out."""
     files = {}
+    (folder / "manifest.partial").unlink(missing_ok=True)  # of a process killed while it sealed
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != "manifest.json" and name.split("/")[0] not in leave_out:

@@ -65,6 +65,8 @@ class State:
     best_step: int = 0
     stale: int = 0
     """Validations since the best one."""
+    loss: float | None = None
+    """Of the last step taken."""
     skip: list[int] = field(default_factory=list)
     """Steps that the guard passes over."""
     guard: list[dict[str, Any]] = field(default_factory=list)
@@ -192,7 +194,7 @@ def loop(
         yield event("note", message=note)
     if resume and state.step:
         yield event("note", message=f"resumed at step {state.step:,}")
-    stop = "" if state.step < total else "nothing left to do"
+    stop = _over(train, total, state, metric)  # a process killed after the last step must not take another
     ragged = next((n for n, c in rows.columns.items() if c.ragged), None)
     lengths = None if ragged is None else (lambda positions: rows.lengths(ragged, positions))
 
@@ -229,14 +231,12 @@ def loop(
                 average.follow(network, min(train.ema or 0.0, (1 + state.step) / (10 + state.step)))
             state.step += 1
             state.samples += len(positions)
+            state.loss = metrics.get("loss", state.loss)
             yield event("step", metrics)
 
-            if train.target_loss is not None and metrics and metrics["loss"] <= train.target_loss:
-                stop = f"training loss reached {train.target_loss:g}"
-            if state.step >= total:
-                stop = "all steps done"
-            if train.minutes is not None and event("step").seconds >= 60 * train.minutes:
-                stop = f"{train.minutes:g} minutes are over"
+            if train.minutes is not None:
+                event("step")  # brings the seconds up to date
+            stop = _over(train, total, state, metric)
             if validate is not None and (state.step % every == 0 or stop):
                 result = _validate(network, average, validate)
                 name, more = metric or ("loss", False)
@@ -250,10 +250,7 @@ def loop(
                 if plateau is not None:
                     plateau.update(value)
                 yield event("valid", result)
-                if train.target_metric is not None and value == value and (value >= train.target_metric if more else value <= train.target_metric):
-                    stop = stop or f"{name} reached {train.target_metric:g}"
-                if train.patience is not None and state.stale >= train.patience:
-                    stop = stop or f"no better {name} for {train.patience} validations"
+                stop = stop or _over(train, total, state, metric)
             now = time.perf_counter()
             due = train.checkpoint_steps is not None and state.step % train.checkpoint_steps == 0
             due = due or (0 < train.checkpoint_seconds <= world.agree(now - saved_at))
@@ -367,6 +364,23 @@ def _better(value: float, best: float | None, more: bool) -> bool:
 
 def _load(network: Network, tensors: Mapping[str, Tensor]) -> None:
     network.load_state_dict(dict(tensors))
+
+
+def _over(train: Train, total: int, state: State, metric: tuple[str, bool] | None) -> str:
+    """Why training ends at this state; empty while it goes on."""
+    name, more = metric or ("loss", False)
+    if train.minutes is not None and state.seconds >= 60 * train.minutes:
+        return f"{train.minutes:g} minutes are over"
+    if state.step >= total:
+        return "all steps done"
+    if train.target_loss is not None and state.loss is not None and state.loss <= train.target_loss:
+        return f"training loss reached {train.target_loss:g}"
+    reached = train.target_metric is not None and state.best is not None
+    if reached and (state.best >= train.target_metric if more else state.best <= train.target_metric):
+        return f"{name} reached {train.target_metric:g}"
+    if train.patience is not None and state.stale >= train.patience:
+        return f"no better {name} for {train.patience} validations"
+    return ""
 
 
 def _total_steps(train: Train, per_epoch: int) -> int:

@@ -16,7 +16,7 @@ from modelworks.core.run import RUNS, RunFolder
 from modelworks.core.settings import dump_yaml, overrides, to_tree
 from modelworks.engine import usercode
 from modelworks.engine.intake import draft, shown, take_in
-from modelworks.engine.recipe import compose, load_tree
+from modelworks.engine.recipe import Recipe, compose, load_tree
 from modelworks.stages._progress import Line, silent
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Echo = Callable[[str], None]
 LIMITS = ("epochs", "steps", "minutes", "patience", "checkpoint_seconds", "threads")
 """What may change when a Run is resumed."""
+MEASURED = {"batch_size": "auto", "find_lr": True}
+"""What was asked to be measured when the Run began; its recipe holds what came of it."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,10 +107,15 @@ def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The stored recipe of an unfinished Run; settings given now may only move its limits."""
     usercode.check(run)
     tree = load_tree(run.path / "recipe.yaml")
-    changed = compose(tree, changes)
-    limits = {name: (changed.get("train") or {}).get(name) for name in LIMITS}
-    if compose(tree, {"train": limits}) != changed:
+    given = changes.get("train") or {}
+    given = {name: value for name, value in given.items() if name not in MEASURED or value != MEASURED[name]}
+    # Compared as settings: `guard: stop` is `guard: {action: stop}`, and ignored columns are not stored.
+    asked = compose(tree, {**changes, "train": given})
+    before, after = (to_tree(Recipe.check(each, f"{run.path}/recipe.yaml")) for each in (tree, asked))
+    limits = {"train": {name: after["train"][name] for name in LIMITS}}
+    if compose(before, limits) != after:
         raise UserError(f"{run.path}: a Run goes on with its own recipe", f"--resume changes only train.{', train.'.join(LIMITS)}")
+    changed = compose(tree, limits)
     if changed != tree:
         run.write_recipe(changed)
     return changed
@@ -116,6 +123,7 @@ def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _begin(run: RunFolder, taken: Taken) -> None:
     """The folder with all that a resumed process needs; recipe.yaml comes last and makes it a Run."""
+    (run.path / "recipe.yaml").unlink(missing_ok=True)  # from here on the old one, half removed, is no Run
     if run.path.exists():
         shutil.rmtree(run.path)
     run.path.mkdir(parents=True)
