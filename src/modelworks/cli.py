@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from modelworks.core.errors import UserError, did_you_mean
 
+# pydantic would search every installed package for plugins of its own at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 _EXAMPLES = """\
 examples:
   modelworks train titanic.csv --target survived     train on a table; fields, task and model are inferred

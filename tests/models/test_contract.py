@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from modelworks.core import kinds
+from modelworks.core import kinds, names
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Model
@@ -212,6 +212,6 @@ def test_settings_are_read_without_torch(name: str) -> None:
         "import sys; from modelworks.core import kinds; from modelworks.core.model import Model;"
         f"kinds.find(Model, {name!r})(); assert 'torch' not in sys.modules"
     )
-    env = {**os.environ, "PYTHONPATH": str(kinds.PACKAGE.parent)}
+    env = {**os.environ, "PYTHONPATH": str(names.PACKAGE.parent)}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

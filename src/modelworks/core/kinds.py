@@ -1,8 +1,9 @@
 """Kinds are files: `models/vit.py` is what `kind: vit` means. Listing reads names and imports nothing.
 
 A kind is found in our own folder, in the entry-point group `modelworks.FOLDER`, or at a path
-(`kind: ./mine.py`). While torch is not loaded, only the settings class of a file is executed, so that a
-recipe is checked in milliseconds; once torch is loaded, the file is imported as usual.
+(`kind: ./mine.py`). Within `with lightly():` only the settings class of a file is executed, so that a recipe is
+checked in milliseconds without torch; such classes know their settings and cannot work. Elsewhere the file is
+imported as usual.
 """
 
 from __future__ import annotations
@@ -13,33 +14,26 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
 from modelworks.core.errors import UserError, did_you_mean
+from modelworks.core.names import PACKAGE, own
 from modelworks.core.settings import Kinded
 
 K = TypeVar("K", bound=Kinded)
-PACKAGE = Path(__file__).resolve().parents[1]
 # Roots a settings class may lean on: the standard library and what reading settings has loaded already.
 _LIGHT = set(sys.stdlib_module_names) | {"pydantic", "yaml"}
 
 
 @functools.cache
 def names(folder: str) -> tuple[str, ...]:
-    """The kinds of a folder, by file name, plugins included; imports nothing."""
-    own = {path.stem for path in (PACKAGE / folder).glob("[!_]*.py")}
+    """The kinds of a folder, by file name, plugins included; imports nothing of them."""
     plugins = {point.name for point in metadata.entry_points(group=f"modelworks.{folder}")}
-    return tuple(sorted(own | plugins))
-
-
-def summary(folder: str, name: str) -> str:
-    """The first line of a kind's docstring, read without importing it."""
-    path = PACKAGE / folder / f"{name}.py"
-    if not path.exists():
-        return "(plugin)"
-    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
+    return tuple(sorted({*own(folder), *plugins}))
 
 
 def find(contract: type[K], name: str) -> type[K]:
@@ -66,8 +60,22 @@ def every(contract: type[K]) -> dict[str, type[K]]:
     return {name: find(contract, name) for name in names(contract.folder)}
 
 
+@contextmanager
+def lightly() -> Iterator[None]:
+    """Within, kinds are read for their settings alone, unless torch is loaded already."""
+    global _lightly
+    before, _lightly = _lightly, True
+    try:
+        yield
+    finally:
+        _lightly = before
+
+
+_lightly = False
+
+
 def _load(contract: type[K], name: str, module_name: str, path: Path) -> type[K]:
-    if "torch" not in sys.modules:
+    if _lightly and "torch" not in sys.modules:
         light = _light(contract, name, module_name, path, path.stat().st_mtime_ns)
         if light is not None:
             return light
@@ -102,6 +110,7 @@ def _only(contract: type[K], name: str, scope: dict[str, object], module_name: s
     if len(found) != 1:
         raise UserError(f"{name}: wants one public {contract.__name__} class, has {len(found)}")
     found[0].__kind__ = name
+    found[0].__file_of_kind__ = scope.get("__file__")
     return found[0]
 
 

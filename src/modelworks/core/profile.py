@@ -204,7 +204,7 @@ class Profiler:
         profile.audio_paths += count * lowered.endswith(_AUDIO)
         self._characters += len(text) * count
         profile.max_length = max(profile.max_length, len(text))
-        self._words += (text.count(" ") + 1) * count
+        self._words += (text.strip().count(" ") + 1) * count
         self._cjk += sum("\u3040" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7af" for c in text[:200]) * count
         parts = re.split(r"[|;,]", text) if len(text) < 200 else [text]
         profile.separated += count * (len(parts) > 1 and all(0 < len(part.strip()) <= 30 for part in parts))

@@ -31,7 +31,7 @@ class Settings(BaseModel):
     """Base of every settings class: frozen, keyword-only, unknown names refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
     )
 
     def __init__(self, **values: Any) -> None:

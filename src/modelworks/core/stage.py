@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelworks.core.kinds import names, summary
+from modelworks.core.names import own, summary
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stage:
 
 def stages() -> dict[str, str]:
     """Every verb with its one-line help, without importing any."""
-    return {name: summary("stages", name) for name in names("stages")}
+    return {name: summary("stages", name) for name in own("stages")}
 
 
 def load(name: str) -> Stage:

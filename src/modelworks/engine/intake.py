@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modelworks.core.errors import UserError
+from modelworks.core.kinds import find, lightly
 from modelworks.core.run import RUNS, RunFolder
 from modelworks.core.settings import to_tree
+from modelworks.core.source import Source
 from modelworks.engine.open import source_for
-from modelworks.engine.recipe import Recipe, compose, load_tree
+from modelworks.engine.recipe import Data, Recipe, compose, load_tree
 
 if TYPE_CHECKING:
     from modelworks.core.dataset import Dataset
@@ -64,6 +66,11 @@ def draft(source: Any, changes: Mapping[str, Any], **flags: Any) -> dict[str, An
     """The recipe's tree as far as the user gave it, checked; nothing is inferred yet, torch is not imported.
 
     `flags`: target, task, model, name, seed; None means not given."""
+    with lightly():
+        return _draft(source, changes, flags)
+
+
+def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     origin = "command line"
     if isinstance(source, (str, Path)) and str(source).lower().endswith((".yaml", ".yml")):
         path = Path(source)
@@ -88,8 +95,6 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
     """Read, infer, clean, split, fit and encode. `run`: go on with the recipe and the fitted fields of this Run.
 
     `say` is called with the split dataset before the long work on it begins."""
-    import torch  # noqa: F401 - from here on kinds are loaded whole, so that they can build
-
     from modelworks.core.dataset import Dataset
     from modelworks.engine import infer
     from modelworks.engine.clean import clean
@@ -99,8 +104,8 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
 
     progress = progress or Silent()
     source = f"{run.path}/recipe.yaml" if run else "recipe"
-    data = Recipe.check(tree, source).data
-    plain = {key: value if key == "data" else to_tree(value) for key, value in tree.items()}
+    data = _whole(Recipe.check(tree, source).data)
+    plain = {key: data if key == "data" else to_tree(value) for key, value in tree.items()}
     progress.note("reading")
     dataset = Dataset.ingest(data.source, name=shown(data.source))
     notes = [dataset.notice] if dataset.notice else []
@@ -132,6 +137,13 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
         rows = prepared.report["rows"]["train"]
         recipe = recipe.but(train=resolve(dict(plain.get("train") or {}), recipe.model.regime(rows), rows))
     return Taken(recipe, dataset, fitted, prepared, cleaning, dict(split_notes), notes)
+
+
+def _whole(data: Data) -> Data:
+    """The same data, with a source that was read for more than its settings."""
+    held = data.source
+    kind = find(Source, held.kind)
+    return data.but(source=kind(**{name: getattr(held, name) for name in kind.model_fields}))
 
 
 def shown(source: Any) -> str:

@@ -9,8 +9,6 @@ import argparse
 from pathlib import Path
 
 from modelworks.core.errors import UserError
-from modelworks.core.settings import dump_yaml, overrides, to_tree
-from modelworks.engine.intake import draft, take_in
 from modelworks.stages._progress import Line
 from modelworks.stages.train import recipe_arguments
 
@@ -24,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
+    from modelworks.core.settings import dump_yaml, overrides, to_tree
+    from modelworks.engine.intake import draft, take_in
+
     tree = draft(args.source, overrides(settings), target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
     output = Path(args.output or f"{tree['name']}.yaml")
     if output.exists() and not args.overwrite and args.output != "-":

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from modelworks.core.errors import UserError, did_you_mean
-from modelworks.core.kinds import find, names, summary
+from modelworks.core.describe import descriptions
+from modelworks.core.kinds import find, lightly, names
+from modelworks.core.names import summary
 from modelworks.core.settings import Kinded, to_tree
 
 WHAT = ("fields", "models", "tasks", "sources", "samples", "verbs")
@@ -27,10 +30,12 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
     if args.what not in WHAT:
         raise UserError(f"list: there is no {args.what!r}; {did_you_mean(args.what, WHAT)}")
-    if args.kind:
-        return _one(args.what, args.kind, args.json)
-    if args.what == "samples":
-        lines = find(contracts()["sources"], "sample").catalogue()
+    with lightly():
+        if args.kind:
+            return _one(args.what, args.kind, args.json)
+        sample: Any = find(contracts()["sources"], "sample") if args.what == "samples" else None
+    if sample is not None:
+        lines = {name: f"{entry.title}; {entry.rows:,} rows; {entry.licence}" for name, entry in sample.samples.items()}
     else:
         folder = "stages" if args.what == "verbs" else args.what
         lines = {name: summary(folder, name) for name in names(folder)}
@@ -62,8 +67,9 @@ def _one(what: str, name: str, as_json: bool) -> int:
         print(json.dumps(kind.model_json_schema(), ensure_ascii=False, indent=1))
         return 0
     print((kind.__doc__ or summary(what, name)).strip().split("\n\n")[0] + "\n")
+    told = descriptions(kind)
     width = max(map(len, kind.model_fields), default=0)
     for setting, info in kind.model_fields.items():
         default = "needed" if info.is_required() else repr(to_tree(info.get_default(call_default_factory=True)))
-        print(f"  {setting:<{width}}  {default:<14}  {' '.join((info.description or '').split())}")
+        print(f"  {setting:<{width}}  {default:<14}  {told.get(setting, '')}")
     return 0

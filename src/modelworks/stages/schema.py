@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from modelworks.core.kinds import every
+from modelworks.core.describe import descriptions
+from modelworks.core.kinds import every, lightly
 from modelworks.engine.clean import Clean
 from modelworks.engine.recipe import Evaluate
 from modelworks.engine.regime import Train
@@ -25,7 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
-    print(json.dumps(schema(), ensure_ascii=False, indent=1))
+    with lightly():
+        print(json.dumps(schema(), ensure_ascii=False, indent=1))
     return 0
 
 
@@ -36,12 +38,17 @@ def schema() -> dict[str, Any]:
     classes = [(kind, "validation") for found in kinds.values() for kind in found.values()]
     _, definitions = models_json_schema([*((c, "validation") for c in plain), *classes], ref_template="#/$defs/{model}")  # type: ignore[arg-type]
     defs: dict[str, Any] = definitions.get("$defs", {})
+    for one in plain:
+        for key, told in descriptions(one).items():
+            defs[one.__name__]["properties"][key]["description"] = told
     for folder, found in kinds.items():
         options = []
         for name, kind in found.items():
             one = kind.model_json_schema(ref_template="#/$defs/{model}")
             defs.update(one.pop("$defs", {}))
-            one["properties"] = {"kind": {"const": name}, **one.get("properties", {})}
+            told = descriptions(kind)
+            own = {key: {**value, "description": told.get(key, "")} for key, value in one.get("properties", {}).items()}
+            one["properties"] = {"kind": {"const": name}, **own}
             one["required"] = ["kind", *one.get("required", [])]
             defs[f"{folder}.{name}"] = one
             options.append({"$ref": f"#/$defs/{folder}.{name}"})

@@ -12,15 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import UserError
-from modelworks.core.run import RUNS, RunFolder
-from modelworks.core.settings import dump_yaml, overrides, to_tree
-from modelworks.engine import usercode
-from modelworks.engine.intake import draft, shown, take_in
-from modelworks.engine.recipe import Recipe, compose, load_tree
 from modelworks.stages._progress import Line, silent
 
+# Everything heavier than this file is imported where it is used: `train --help` answers at once.
 if TYPE_CHECKING:
     from modelworks.core.dataset import Dataset
+    from modelworks.core.run import RunFolder
     from modelworks.engine.intake import Taken
 
 Echo = Callable[[str], None]
@@ -51,6 +48,9 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
+    from modelworks.core.settings import overrides
+    from modelworks.engine.intake import draft
+
     changes = overrides(settings)
     tree = draft(args.source, changes, target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
     run_recipe(tree, changes, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet)
@@ -64,6 +64,8 @@ def train(
     """Train on a file, a folder, `sample:NAME`, a data frame or a recipe; returns the Run.
 
     `settings` is laid over the rest: `{"train": {"epochs": 3}, "fields": {"age": {"scale": "minmax"}}}`."""
+    from modelworks.engine.intake import draft
+
     tree = draft(source, settings or {}, target=target, task=task, model=model, name=name, seed=seed)
     return run_recipe(tree, settings or {}, resume=resume, overwrite=overwrite, quiet=quiet)
 
@@ -73,6 +75,9 @@ def run_recipe(
     dry_run: bool = False, quiet: bool = False,
 ) -> RunFolder:
     """The story of a training, from a checked draft to a sealed Run. `changes`: settings given beside the file."""
+    from modelworks.core.run import RUNS, RunFolder
+    from modelworks.engine.intake import shown, take_in
+
     echo: Echo = silent if quiet else _say
     run = RunFolder(RUNS / tree["name"])
     going_on = resume and not dry_run and (run.path / "recipe.yaml").is_file()
@@ -105,6 +110,10 @@ def run_recipe(
 
 def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The stored recipe of an unfinished Run; settings given now may only move its limits."""
+    from modelworks.core.settings import to_tree
+    from modelworks.engine import usercode
+    from modelworks.engine.recipe import Recipe, compose, load_tree
+
     usercode.check(run)
     tree = load_tree(run.path / "recipe.yaml")
     given = changes.get("train") or {}
@@ -123,6 +132,8 @@ def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _begin(run: RunFolder, taken: Taken) -> None:
     """The folder with all that a resumed process needs; recipe.yaml comes last and makes it a Run."""
+    from modelworks.core.settings import to_tree
+
     (run.path / "recipe.yaml").unlink(missing_ok=True)  # from here on the old one, half removed, is no Run
     if run.path.exists():
         shutil.rmtree(run.path)
@@ -137,6 +148,7 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     import numpy as np
     import torch
 
+    from modelworks.core.settings import dump_yaml, to_tree
     from modelworks.engine.network import build, prepare_batch
 
     recipe, rows = taken.recipe, taken.prepared.store("train")
