@@ -3,7 +3,7 @@
     model: {kind: ft_transformer, width: 192, depth: 3, heads: 8}
 
 A learned CLS token gathers the row. Defaults are the paper's: with 8 numbers and one output it has the
-published implementation's 894,913 parameters. `kind: tabular` is the stronger and faster default.
+published implementation's 894,913 parameters. `kind: tabular` is the faster default.
 B rows, N number columns, C category columns, T tokens, D width.
 """
 

@@ -133,8 +133,8 @@ class Network(nn.Module):
 class FirstLinear(nn.Module):
     """y_k = scale_k ∘ (W x) + bias_k: members part behind the product, so that it is computed once.
 
-    The paper scales the input of the first matrix too: K products, for a gain that we did not see. Random
-    scales, signs among them, make the members differ from the start."""
+    The paper scales the input of the first matrix too, which takes K products. Random scales, signs among
+    them, make the members differ from the start."""
 
     def __init__(self, inputs: int, units: int, members: int) -> None:
         super().__init__()
