@@ -19,18 +19,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 
-_PUBLIC = dict.fromkeys(("train", "evaluate", "predict", "audit", "load", "open", "Run", "Audit"), "modelworks.api") | {
+_PUBLIC = dict.fromkeys(
+    ("train", "evaluate", "predict", "audit", "load", "open", "Run", "Audit"), "modelworks.api"
+) | {
     "Recipe": "modelworks.engine.recipe",
     "Dataset": "modelworks.core.dataset",
     "UserError": "modelworks.core.errors",
 }
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'modelworks' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}")
+    raise AttributeError(
+        f"module 'modelworks' has no attribute {name!r}; public names: {', '.join(sorted(_PUBLIC))}"
+    )
 
 
 def __dir__() -> list[str]:

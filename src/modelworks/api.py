@@ -1,8 +1,8 @@
 """The Python interface: the same verbs as the command line.
 
-    import modelworks
-    run = modelworks.train("reviews.csv", target="stars")
-    run.evaluate("more.csv"); run.predict(frame).to_pandas()
+import modelworks
+run = modelworks.train("reviews.csv", target="stars")
+run.evaluate("more.csv"); run.predict(frame).to_pandas()
 """
 
 from __future__ import annotations
@@ -54,8 +54,17 @@ class Audit(dict[str, Any]):
 
 
 def train(
-    source: Any, target: str | None = None, *, task: Any = None, model: Any = None, name: str | None = None, seed: int | None = None,
-    resume: bool = False, overwrite: bool = False, quiet: bool = False, settings: Mapping[str, Any] | None = None,
+    source: Any,
+    target: str | None = None,
+    *,
+    task: Any = None,
+    model: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train on a file, a folder, `sample:NAME`, a data frame or a recipe; returns the Run.
 
@@ -63,7 +72,16 @@ def train(
     from modelworks.stages.train import train as run_train
 
     folder = run_train(
-        source, target, task=task, model=model, name=name, seed=seed, resume=resume, overwrite=overwrite, quiet=quiet, settings=settings
+        source,
+        target,
+        task=task,
+        model=model,
+        name=name,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        settings=settings,
     )
     return Run(folder.path)
 
@@ -78,7 +96,9 @@ def open(source: Any) -> Dataset:
     from modelworks.core.dataset import Dataset
     from modelworks.engine.open import source_for
 
-    return Dataset.ingest(source_for(source), name=str(source)[:100] if isinstance(source, (str, Path)) else "")
+    return Dataset.ingest(
+        source_for(source), name=str(source)[:100] if isinstance(source, (str, Path)) else ""
+    )
 
 
 def audit(source: Any, target: str | None = None) -> Audit:

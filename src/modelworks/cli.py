@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        _complain(f"a bug in modelworks: {type(error).__name__}: {error}\nrun again with --debug for the traceback, and please report it")
+        _complain(f"a bug in modelworks: {type(error).__name__}: {error}")
+        print("            run again with --debug for the traceback, and please report it", file=sys.stderr)
         return 1
 
 
@@ -66,17 +67,25 @@ def _run(arguments: list[str]) -> int:
         if len(arguments) > 1:
             return _run([arguments[1], "--help"])
         width = max(map(len, stages()))
-        print("usage: modelworks VERB [arguments] [--a.b.c=VALUE …]\n\nOne tool for the whole life of a model.\n\nverbs:")
+        print(
+            "usage: modelworks VERB [arguments] [--a.b.c=VALUE …]\n\nOne tool for the whole life of a model.\n\nverbs:"
+        )
         for name, text in stages().items():
             print(f"  {name:<{width}}  {text.rstrip('.')}")
         print(f"\n{_EXAMPLES}\n`modelworks VERB --help` tells more. --debug shows tracebacks.")
         return 0
     verb, *rest = arguments
     if verb not in stages():
-        raise UserError(f"there is no verb {verb!r}; {did_you_mean(verb, stages())}", "modelworks --help lists them")
+        raise UserError(
+            f"there is no verb {verb!r}; {did_you_mean(verb, stages())}", "modelworks --help lists them"
+        )
     stage = load(verb)
-    parser = _Parser(prog=f"modelworks {verb}", description=stages()[verb], allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        prog=f"modelworks {verb}",
+        description=stages()[verb],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     stage.arguments(parser)
     # Settings travel beside argparse: it would have to know every one of them.
     known = {flag for action in parser._actions for flag in action.option_strings}
@@ -91,7 +100,10 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             word = unknown.split()[0]
-            raise UserError(f"{self.prog}: {word} is not known; {did_you_mean(word, flags)}", "settings are given as --a.b.c=VALUE")
+            raise UserError(
+                f"{self.prog}: {word} is not known; {did_you_mean(word, flags)}",
+                "settings are given as --a.b.c=VALUE",
+            )
         raise UserError(f"{self.prog}: {message}", f"{self.prog} --help")
 
 

@@ -32,12 +32,19 @@ def test_fast_and_slow_agree(written: bool, ordered: bool, monkeypatch: pytest.M
     rng = np.random.default_rng(0)
     values = np.round(rng.normal(size=3000) * 100, 3)
     values = np.sort(values) if ordered else values
-    cells = [None if i % 13 == 0 else (f" {v} " if i % 7 == 0 else str(v)) if written else float(v) for i, v in enumerate(values)]
+    cells = [
+        None if i % 13 == 0 else (f" {v} " if i % 7 == 0 else str(v)) if written else float(v)
+        for i, v in enumerate(values)
+    ]
     chunks = [pa.array(cells[i : i + 700]) for i in range(0, 3000, 700)]
     fast, slow = (profiled(chunks, monkeypatch, way) for way in (True, False))
     skipped = {"mean_length", "max_length", "cjk", "top", "distinct", "many"}
     for key in set(fast) - skipped:
-        same = math.isclose(fast[key], slow[key], rel_tol=1e-9) if isinstance(fast[key], float) else fast[key] == slow[key]
+        same = (
+            math.isclose(fast[key], slow[key], rel_tol=1e-9)
+            if isinstance(fast[key], float)
+            else fast[key] == slow[key]
+        )
         assert same, (key, fast[key], slow[key])
     assert fast["increasing"] == ordered
 
@@ -51,7 +58,17 @@ def test_a_number_is_finite_or_none(value: object) -> None:
 
 @pytest.mark.parametrize(
     "text, number",
-    [("1,024", 1024), ("12%", 0.12), (" 3 ", 3), ("-.5", -0.5), ("1e3", 1000), ("1e999", None), ("", None), ("1-2", None), ("１２", 12)],
+    [
+        ("1,024", 1024),
+        ("12%", 0.12),
+        (" 3 ", 3),
+        ("-.5", -0.5),
+        ("1e3", 1000),
+        ("1e999", None),
+        ("", None),
+        ("1-2", None),
+        ("１２", 12),
+    ],
 )
 def test_numbers_as_people_write_them(text: str, number: float | None) -> None:
     assert as_number(text) == (None if number is None else pytest.approx(number))

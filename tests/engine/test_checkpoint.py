@@ -16,7 +16,12 @@ from modelworks.engine.checkpoint import Checkpoint, Checkpoints
 
 
 def make(step: int) -> Checkpoint:
-    return Checkpoint(step, {"w": torch.full((1000,), float(step))}, {"w:exp_avg": torch.full((1000,), step + 0.5)}, {"samples": step * 10})
+    return Checkpoint(
+        step,
+        {"w": torch.full((1000,), float(step))},
+        {"w:exp_avg": torch.full((1000,), step + 0.5)},
+        {"samples": step * 10},
+    )
 
 
 def test_newest_loads_and_old_ones_go(tmp_path: Path) -> None:
@@ -34,7 +39,9 @@ def test_newest_loads_and_old_ones_go(tmp_path: Path) -> None:
     assert torch.equal(loaded.optimizer["w:exp_avg"], make(4).optimizer["w:exp_avg"])
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "file", ["weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_noticed_and_the_one_before_loads(tmp_path: Path, file: str, damage: str) -> None:
     store = Checkpoints(tmp_path)

@@ -36,7 +36,9 @@ def rows_of(count: int = 300) -> pa.RecordBatch:
     return pa.record_batch({"a": x[:, 0], "b": x[:, 1], "label": label})
 
 
-def make(folder: Path, dropout: float = 0.0, normalisation: str = "none") -> tuple[Network, Classify, dict[str, Field], Store]:
+def make(
+    folder: Path, dropout: float = 0.0, normalisation: str = "none"
+) -> tuple[Network, Classify, dict[str, Field], Store]:
     torch.set_num_threads(1)
     dataset = Dataset.from_batches([rows_of()])
     fields = fit({"a": Number(), "b": Number(), "label": Category(unknown="quarantine")}, dataset)
@@ -47,14 +49,24 @@ def make(folder: Path, dropout: float = 0.0, normalisation: str = "none") -> tup
 
 
 def train(**changes: Any) -> Train:
-    return Train(**{"steps": 40, "batch_size": 32, "optimizer": {"kind": "adamw", "lr": 0.01}, "capture": False, **changes})
+    return Train(
+        **{
+            "steps": 40,
+            "batch_size": 32,
+            "optimizer": {"kind": "adamw", "lr": 0.01},
+            "capture": False,
+            **changes,
+        }
+    )
 
 
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: t.clone() for name, t in network.state_dict().items()}
 
 
-def run(folder: Path, settings: Train, stop_at: int | None = None, dropout: float = 0.0, **more: Any) -> tuple[dict[str, torch.Tensor], list[Event]]:
+def run(
+    folder: Path, settings: Train, stop_at: int | None = None, dropout: float = 0.0, **more: Any
+) -> tuple[dict[str, torch.Tensor], list[Event]]:
     network, task, fields, store = make(folder, dropout, more.pop("normalisation", "none"))
     events = []
     for event in loop(network, task, fields, store, settings, 7, **more):
@@ -105,7 +117,12 @@ def test_accumulation_changes_nothing(tmp_path: Path, micro: int) -> None:
 
 def test_full_batch_is_gradient_descent(tmp_path: Path) -> None:
     """All rows in one step: the loss falls at every step of a small enough rate."""
-    _, events = run(tmp_path, train(batch_size="full", epochs=30, steps=None, optimizer={"kind": "gd", "lr": 0.2}, schedule="constant"))
+    _, events = run(
+        tmp_path,
+        train(
+            batch_size="full", epochs=30, steps=None, optimizer={"kind": "gd", "lr": 0.2}, schedule="constant"
+        ),
+    )
     losses = [e.metrics["loss"] for e in events if e.kind == "step"]
     assert len(losses) == 30
     assert all(b < a for a, b in zip(losses, losses[1:], strict=False))
@@ -117,7 +134,9 @@ def test_resume_is_bit_identical(tmp_path: Path, kind: str, stop: int) -> None:
     settings = train(optimizer={"kind": kind}, checkpoint_steps=5, ema=0.9, clip=1.0, checkpoint_seconds=0)
     straight, events = run(tmp_path, settings, dropout=0.3, checkpoints=Checkpoints(tmp_path / "a"))
     run(tmp_path, settings, stop_at=stop, dropout=0.3, checkpoints=Checkpoints(tmp_path / "b"))
-    resumed, later = run(tmp_path, settings, dropout=0.3, checkpoints=Checkpoints(tmp_path / "b"), resume=True)
+    resumed, later = run(
+        tmp_path, settings, dropout=0.3, checkpoints=Checkpoints(tmp_path / "b"), resume=True
+    )
     assert same(straight, resumed)
     first = {e.step: e.metrics for e in events if e.kind == "step"}
     for event in later:
@@ -167,7 +186,9 @@ def test_best_weights_are_kept(tmp_path: Path) -> None:
         seen.append(weights(network))
         return {"accuracy": next(scores)}
 
-    found, events = run(tmp_path, train(steps=80, validate_every=10), validate=validate, metric=("accuracy", True))
+    found, events = run(
+        tmp_path, train(steps=80, validate_every=10), validate=validate, metric=("accuracy", True)
+    )
     assert same(found, seen[1])
     assert events[-1].metrics == {"best": 0.9, "best_step": 20}
 
@@ -183,9 +204,16 @@ def test_best_weights_are_kept(tmp_path: Path) -> None:
         ({"steps": None, "epochs": 0.5}, [0.5], 5, "all steps"),
     ],
 )
-def test_whichever_limit_comes_first_ends_it(tmp_path: Path, settings: dict[str, Any], scores: list[float], step: int, why: str) -> None:
+def test_whichever_limit_comes_first_ends_it(
+    tmp_path: Path, settings: dict[str, Any], scores: list[float], step: int, why: str
+) -> None:
     values: Iterator[float] = iter(scores)
-    _, events = run(tmp_path, train(**{"steps": 400, "validate_every": 10, **settings}), validate=lambda n: {"m": next(values)}, metric=("m", True))
+    _, events = run(
+        tmp_path,
+        train(**{"steps": 400, "validate_every": 10, **settings}),
+        validate=lambda n: {"m": next(values)},
+        metric=("m", True),
+    )
     assert events[-1].kind == "end"
     assert events[-1].step == step
     assert why in events[-1].message
@@ -250,8 +278,17 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     alone, _ = run(tmp_path, train(steps=12, batch_size=30))
     out = tmp_path / "both.safetensors"
     code = _WORKER.format(path=[str(Path(__file__).parent), *sys.path], folder=str(tmp_path), out=str(out))
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000), "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen([sys.executable, "-c", code], env={**environment, "RANK": str(rank)}, cwd=tmp_path) for rank in (0, 1)]
+    environment = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20000 + os.getpid() % 20000),
+        "OMP_NUM_THREADS": "1",
+    }
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], env={**environment, "RANK": str(rank)}, cwd=tmp_path)
+        for rank in (0, 1)
+    ]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     from safetensors.torch import load_file
 

@@ -53,7 +53,9 @@ def test_batches_by_length_pad_little() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 20_000)
     padded = {}
     for by_length in (False, True):
-        found = itertools.islice(batches(20_000, 64, 0, 0, (lambda p: lengths[p]) if by_length else None), 300)
+        found = itertools.islice(
+            batches(20_000, 64, 0, 0, (lambda p: lengths[p]) if by_length else None), 300
+        )
         padded[by_length] = np.mean([1 - lengths[p].mean() / lengths[p].max() for _, p in found])
     assert padded[False] > 0.4
     assert padded[True] < 0.08

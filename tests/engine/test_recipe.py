@@ -55,7 +55,9 @@ def test_missing_file_suggests_a_name(table: Path) -> None:
 
 
 def test_flags_yaml_and_python_give_the_same_tree(table: Path, tmp_path: Path) -> None:
-    flags = overrides(["--model.kind=mlp", "--model.hidden=[8]", "--train.optimizer.lr=1e-3", "--fields.a.kind=number"])
+    flags = overrides(
+        ["--model.kind=mlp", "--model.hidden=[8]", "--train.optimizer.lr=1e-3", "--fields.a.kind=number"]
+    )
     by_flag = draft(str(table), flags, target="y", name="x")
     recipe = tmp_path / "x.yaml"
     recipe.write_text(
@@ -64,14 +66,24 @@ def test_flags_yaml_and_python_give_the_same_tree(table: Path, tmp_path: Path) -
         "utf-8",
     )
     by_yaml = draft(recipe, {})
-    python = {"model": {"kind": "mlp", "hidden": [8]}, "train": {"optimizer": {"lr": 0.001}}, "fields": {"a": {"kind": "number"}}}
+    python = {
+        "model": {"kind": "mlp", "hidden": [8]},
+        "train": {"optimizer": {"lr": 0.001}},
+        "fields": {"a": {"kind": "number"}},
+    }
     by_python = draft(table, python, target="y", name="x")
     trees = [to_tree(Recipe.check(tree)) for tree in (by_flag, by_yaml, by_python)]
     assert trees[0] == trees[1] == trees[2]
 
 
 def test_a_stored_tree_reads_back_as_itself(table: Path) -> None:
-    recipe = Recipe.check({"data": str(table), "model": {"kind": "vit", "depth": 3}, "task": {"kind": "classify", "target": "y"}})
+    recipe = Recipe.check(
+        {
+            "data": str(table),
+            "model": {"kind": "vit", "depth": 3},
+            "task": {"kind": "classify", "target": "y"},
+        }
+    )
     again = Recipe.check(parse_yaml(dump_yaml(to_tree(recipe))))
     assert to_tree(again) == to_tree(recipe)
 
@@ -103,7 +115,12 @@ def test_hostile_yaml_is_refused(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_exponents_are_numbers() -> None:
-    assert overrides(["--a=1e-3", "--b=3", "--c=yes please", "--d.e=null"]) == {"a": 0.001, "b": 3, "c": "yes please", "d": {"e": None}}
+    assert overrides(["--a=1e-3", "--b=3", "--c=yes please", "--d.e=null"]) == {
+        "a": 0.001,
+        "b": 3,
+        "c": "yes please",
+        "d": {"e": None},
+    }
 
 
 @pytest.mark.parametrize("flag", ["--a", "--=3", "a.b=3", "--a b=3"])

@@ -74,9 +74,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_every_kinds_settings_are_read_without_torch() -> None:
     program = (
         "import sys\n"
-        "from modelworks.core.kinds import every\n"
+        "from modelworks.core.kinds import every, lightly\n"
         "from modelworks.stages.list import contracts\n"
-        "found = {folder: len(every(contract)) for folder, contract in contracts().items()}\n"
+        "with lightly(): found = {folder: len(every(contract)) for folder, contract in contracts().items()}\n"
         "print(min(found.values()), *[n for n in ('torch', 'numpy', 'pyarrow') if n in sys.modules])"
     )
     done = subprocess.run(

@@ -26,7 +26,9 @@ def table(path: Path, rows: int = 120) -> Path:
         kind = int(rng.integers(0, 2))
         word = words[2 * kind + int(rng.integers(0, 2))]
         age = "" if row % 17 == 0 else f"{rng.normal(30 + 10 * kind, 5):.1f}"
-        lines.append(f"{age},{rng.choice(['Rome', 'Oslo', '北京'])},2024-0{1 + row % 9}-11,the film was {word} number {row},{'no' if kind else 'yes'}")
+        lines.append(
+            f"{age},{rng.choice(['Rome', 'Oslo', '北京'])},2024-0{1 + row % 9}-11,the film was {word} number {row},{'no' if kind else 'yes'}"
+        )
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
 
@@ -60,7 +62,9 @@ def run(*words: Any) -> int:
 
 
 @pytest.mark.parametrize("make, model", [(table, "fusion"), (pictures, "cnn"), (sounds, "cnn")])
-def test_train_predict_evaluate_report(tmp_path: Path, make: Any, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_predict_evaluate_report(
+    tmp_path: Path, make: Any, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = make(tmp_path / ("data.csv" if make is table else "data"))
     assert run("train", data, "--target", "label", "--name", "a", *FAST) == 0
     folder = tmp_path / "runs" / "a"
@@ -86,11 +90,15 @@ def test_train_predict_evaluate_report(tmp_path: Path, make: Any, model: str, ca
     assert "complete" in capsys.readouterr().out
 
 
-def test_predictions_keep_order_and_count_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_keep_order_and_count_what_is_odd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = table(tmp_path / "data.csv")
     assert run("train", data, "--target", "label", "--name", "a", *FAST) == 0
     odd = tmp_path / "odd.csv"
-    odd.write_text("city,age,review\nAtlantis,31,the film was good\nOslo,not a number,fine\nRome,,\n", "utf-8")
+    odd.write_text(
+        "city,age,review\nAtlantis,31,the film was good\nOslo,not a number,fine\nRome,,\n", "utf-8"
+    )
     assert run("predict", "a", odd, "--output", "out.jsonl") == 0
     told = capsys.readouterr().err
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
@@ -100,12 +108,16 @@ def test_predictions_keep_order_and_count_what_is_odd(tmp_path: Path, capsys: py
     assert "joined: column is missing: 3" in told
     assert "city: unknown category: 1" in told
     assert "1 rows have no prediction" in told
-    errors = [json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text("utf-8").splitlines()]
+    errors = [
+        json.loads(line) for line in (tmp_path / "out.jsonl.errors.jsonl").read_text("utf-8").splitlines()
+    ]
     assert errors[0]["row"] == 1
     assert "age" in errors[0]["error"]
 
 
-def test_standard_input_and_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_input_and_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import pyarrow.parquet as pq
 
     data = table(tmp_path / "data.csv")
@@ -123,9 +135,14 @@ def test_init_writes_what_train_would_do(tmp_path: Path) -> None:
     assert run("init", data, "--target", "label", "--name", "a", "--train.steps=4") == 0
     assert run("train", "a.yaml", "--quiet") == 0
     assert run("train", data, "--target", "label", "--name", "b", *FAST) == 0
-    a, b = ((tmp_path / "runs" / name / "recipe.yaml").read_text("utf-8").replace("name: a", "name: b") for name in "ab")
+    a, b = (
+        (tmp_path / "runs" / name / "recipe.yaml").read_text("utf-8").replace("name: a", "name: b")
+        for name in "ab"
+    )
     assert a == b
-    assert (tmp_path / "runs/a/model.safetensors").read_bytes() == (tmp_path / "runs/b/model.safetensors").read_bytes()
+    assert (tmp_path / "runs/a/model.safetensors").read_bytes() == (
+        tmp_path / "runs/b/model.safetensors"
+    ).read_bytes()
 
 
 def test_a_changed_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,9 +160,26 @@ def test_resume_refuses_another_recipe(tmp_path: Path, capsys: pytest.CaptureFix
     data = table(tmp_path / "data.csv")
     assert run("train", data, "--target", "label", "--name", "a", *FAST) == 0
     (tmp_path / "runs/a/manifest.json").unlink()
-    assert run("train", data, "--target", "label", "--name", "a", "--resume", "--seed", "0", "--train.optimizer.lr=0.5", "--quiet") == 2
+    assert (
+        run(
+            "train",
+            data,
+            "--target",
+            "label",
+            "--name",
+            "a",
+            "--resume",
+            "--seed",
+            "0",
+            "--train.optimizer.lr=0.5",
+            "--quiet",
+        )
+        == 2
+    )
     assert "own recipe" in capsys.readouterr().err
-    assert run("train", data, "--target", "label", "--name", "a", "--resume", "--train.steps=6", "--quiet") == 0
+    assert (
+        run("train", data, "--target", "label", "--name", "a", "--resume", "--train.steps=6", "--quiet") == 0
+    )
     assert run("train", data, "--target", "label", "--name", "a", "--quiet") == 2
     assert "is there already" in capsys.readouterr().err
 
@@ -161,13 +195,18 @@ def test_resume_refuses_another_recipe(tmp_path: Path, capsys: pytest.CaptureFix
         (["train", "data.csv", "--target", "label", "--name", "../x"], "a name is"),
         (["train", "data.csv", "--target", "label", "--train.metric=acuracy"], "did you mean 'accuracy'"),
         (["train", "data.csv", "--target", "label", "--fields.agee.kind=number"], "did you mean 'age'"),
-        (["train", "data.csv", "--target", "label", "--model", "resnet", "--fields.review=ignore"], "resnet reads image"),
+        (
+            ["train", "data.csv", "--target", "label", "--model", "resnet", "--fields.review=ignore"],
+            "resnet reads image",
+        ),
         (["predict", "none", "data.csv"], "there is no Run"),
         (["list", "modles"], "did you mean 'models'"),
         (["completion", "bsh"], "did you mean 'bash'"),
     ],
 )
-def test_mistakes_are_told_in_one_screen(tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_told_in_one_screen(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     table(tmp_path / "data.csv")
     assert run(*words) == 2
     told = capsys.readouterr().err
@@ -176,7 +215,9 @@ def test_mistakes_are_told_in_one_screen(tmp_path: Path, words: list[str], said:
     assert len(told.splitlines()) <= 22
 
 
-def test_schema_knows_every_kind_and_checks_a_stored_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_knows_every_kind_and_checks_a_stored_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("schema") == 0
     found = json.loads(capsys.readouterr().out)
     assert "models.resnet" in found["$defs"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"]
+Activation = Literal[
+    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "relu2", "identity"
+]
 Normalisation = Literal["batch", "layer", "rms", "group", "none"]
 """Norms of images' channels."""
 RowNormalisation = Literal["batch", "layer", "rms", "none"]

@@ -33,8 +33,14 @@ class Dataset:
     """Rows, their splits and how they were read."""
 
     def __init__(
-        self, parts: _Parts, quarantine: Quarantine, fingerprint: str, root: Path | None, name: str,
-        splits: np.ndarray | None = None, notice: str = "",
+        self,
+        parts: _Parts,
+        quarantine: Quarantine,
+        fingerprint: str,
+        root: Path | None,
+        name: str,
+        splits: np.ndarray | None = None,
+        notice: str = "",
     ) -> None:
         self._parts = parts
         self.quarantine = quarantine
@@ -55,12 +61,20 @@ class Dataset:
         if not parts.rows:
             raise DataError(
                 f"{name or source.kind}: no usable rows"
-                + (f"; {quarantine.count} unreadable: {next(iter(quarantine.reasons))}" if quarantine.count else "")
+                + (
+                    f"; {quarantine.count} unreadable: {next(iter(quarantine.reasons))}"
+                    if quarantine.count
+                    else ""
+                )
             )
-        return cls(parts, quarantine, source.fingerprint(), source.root, name or source.kind, notice=source.notice)
+        return cls(
+            parts, quarantine, source.fingerprint(), source.root, name or source.kind, notice=source.notice
+        )
 
     @classmethod
-    def from_batches(cls, batches: Iterable[pa.RecordBatch], name: str = "rows", root: Path | None = None) -> Dataset:
+    def from_batches(
+        cls, batches: Iterable[pa.RecordBatch], name: str = "rows", root: Path | None = None
+    ) -> Dataset:
         """A dataset from Arrow batches; the fingerprint is computed from the rows."""
         parts = _Parts(batches, MEMORY_LIMIT)
         digest = hashlib.sha256()
@@ -71,7 +85,9 @@ class Dataset:
 
     def with_splits(self, splits: np.ndarray) -> Dataset:
         """The same rows in these splits (codes into SPLITS)."""
-        copy = Dataset(self._parts, self.quarantine, self.fingerprint, self.root, self.name, splits, self.notice)
+        copy = Dataset(
+            self._parts, self.quarantine, self.fingerprint, self.root, self.name, splits, self.notice
+        )
         copy._profiles = self._profiles
         return copy
 
@@ -145,7 +161,11 @@ class Dataset:
 
     # ------------------------------------------------------------------ showing
     def __repr__(self) -> str:
-        splits = "" if self.splits is None else ", " + ", ".join(f"{s} {self.count(s):,}" for s in SPLITS if self.count(s))
+        splits = (
+            ""
+            if self.splits is None
+            else ", " + ", ".join(f"{s} {self.count(s):,}" for s in SPLITS if self.count(s))
+        )
         return f"Dataset({self.name}: {self.rows:,} rows × {len(self.columns)} columns{splits})"
 
     def _repr_html_(self) -> str:
@@ -153,7 +173,10 @@ class Dataset:
 
         head = self.take(range(min(5, self.rows))).to_pylist()
         cells = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        lines = "".join("<tr>" + "".join(f"<td>{escape(_short(row[c]))}</td>" for c in self.columns) + "</tr>" for row in head)
+        lines = "".join(
+            "<tr>" + "".join(f"<td>{escape(_short(row[c]))}</td>" for c in self.columns) + "</tr>"
+            for row in head
+        )
         return f"<p><b>{escape(repr(self))}</b></p><table><tr>{cells}</tr>{lines}</table>"
 
 
@@ -200,11 +223,15 @@ class _Parts:
 
     def _reader(self, columns: Sequence[str] | None) -> Any:
         if self._file is None:
-            return lambda index: self._held[index] if columns is None else self._held[index].select(list(columns))
+            return lambda index: (
+                self._held[index] if columns is None else self._held[index].select(list(columns))
+            )
         chosen = None if columns is None else [self.schema.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen) if chosen is not None else None)
         file = pa.ipc.open_file(pa.OSFile(self._file.name), options=options)
-        return lambda index: file.get_batch(index) if columns is None else file.get_batch(index).select(list(columns))
+        return lambda index: (
+            file.get_batch(index) if columns is None else file.get_batch(index).select(list(columns))
+        )
 
     def take(self, rows: np.ndarray, columns: Sequence[str] | None) -> pa.Table:
         reader = self._reader(columns)
@@ -239,12 +266,18 @@ def hash_column(column: pa.Array) -> np.ndarray:
     if isinstance(column, pa.ExtensionArray):
         return hash_column(column.storage)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        numbers = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
+        numbers = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(
+            zero_copy_only=False
+        )
         return mix(numbers.view(np.uint64) + _PRIME)
     if pa.types.is_fixed_size_list(kind):
         width = kind.list_size
         flat = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
-        return _digests(row.tobytes() for row in flat) if len(flat) == len(column) else _digests(map(_bytes, column.to_pylist()))
+        return (
+            _digests(row.tobytes() for row in flat)
+            if len(flat) == len(column)
+            else _digests(map(_bytes, column.to_pylist()))
+        )
     if pa.types.is_nested(kind):
         return _digests(map(_bytes, column.to_pylist()))
     encoded = column.dictionary_encode() if not pa.types.is_dictionary(kind) else column

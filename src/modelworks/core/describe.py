@@ -17,7 +17,9 @@ def descriptions(kind: type) -> dict[str, str]:
     """Setting → its docstring on one line, inherited ones included."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        file = getattr(sys.modules.get(base.__module__), "__file__", None) or getattr(base, "__file_of_kind__", None)
+        file = getattr(sys.modules.get(base.__module__), "__file__", None) or getattr(
+            base, "__file_of_kind__", None
+        )
         if base.__module__.startswith("modelworks") and file:
             found |= dict(_documented(Path(file), base.__name__))
     return found
@@ -38,5 +40,9 @@ def _classes(path: Path) -> list[ast.ClassDef]:
 
 
 def _text(node: ast.stmt) -> str:
-    found = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    found = (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
     return node.value.value if found else ""  # type: ignore[union-attr, return-value]

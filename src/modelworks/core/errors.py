@@ -59,7 +59,9 @@ def need(module: str, extra: str, purpose: str = "") -> ModuleType:
         if (error.name or module).split(".")[0] != module.split(".")[0]:
             raise  # the package is there but broken: its own message is the better one
         what = purpose or f"this needs {module!r}"
-        raise MissingExtra(f"{what}: {module!r} is not installed", f"pip install 'modelworks[{extra}]'") from None
+        raise MissingExtra(
+            f"{what}: {module!r} is not installed", f"pip install 'modelworks[{extra}]'"
+        ) from None
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ class Layout:
 
     form: Form
     shape: tuple[int, ...] = ()
-    """Shape of one row after `prepare`, without the ragged axis: (D,), (C, H, W), (D,) for frames, () for index/tokens."""
+    """Shape of one row after `prepare`, without the ragged axis: (D,), (C, H, W), () for index and tokens."""
     size: int = 0
     """Number of categories (index), vocabulary (tokens) or labels (multihot)."""
     length: int = 0

@@ -88,7 +88,8 @@ def _imported(contract: type[K], name: str, module_name: str, path: Path, stamp:
         module = importlib.import_module(module_name)
     else:
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module  # pickling-free, but typing looks annotations up here
         try:
@@ -104,8 +105,11 @@ def _only(contract: type[K], name: str, scope: dict[str, object], module_name: s
     found = [
         value
         for key, value in scope.items()
-        if isinstance(value, type) and issubclass(value, contract) and value is not contract
-        and value.__module__ == module_name and not key.startswith("_")
+        if isinstance(value, type)
+        and issubclass(value, contract)
+        and value is not contract
+        and value.__module__ == module_name
+        and not key.startswith("_")
     ]
     if len(found) != 1:
         raise UserError(f"{name}: wants one public {contract.__name__} class, has {len(found)}")

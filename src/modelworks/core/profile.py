@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "nil", "missing", "缺失", "无"})
+MISSING = frozenset(
+    {"", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "nil", "missing", "缺失", "无"}
+)
 """Texts that mean "no value" in a table, lower-cased."""
 _DISTINCT = 20_000  # beyond this many distinct values we only know "many"
 _FEW = 256  # distinct values of a chunk up to which each is looked at by itself
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?\.?\d*([eE][-+]?\d+)?%?")
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2})?.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}年\d{1,2}月\d{1,2}日?")
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2})?.*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}年\d{1,2}月\d{1,2}日?"
+)
 _IMAGE = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
@@ -67,7 +72,10 @@ class ColumnProfile:
         return count / self.present if self.present else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: (None if isinstance(value, float) and math.isnan(value) else value) for key, value in asdict(self).items()}
+        return {
+            key: (None if isinstance(value, float) and math.isnan(value) else value)
+            for key, value in asdict(self).items()
+        }
 
 
 class Profiler:
@@ -172,7 +180,7 @@ class Profiler:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             profile.missing += count
             return
-        if isinstance(value, (bytes, bytearray)):
+        if isinstance(value, bytes):
             profile.image_bytes += count * looks_like_image(value)
             profile.audio_bytes += count * looks_like_audio(value)
             profile.many = True
@@ -252,11 +260,19 @@ def as_number(value: Any) -> float | None:
 
 def looks_like_image(data: bytes) -> bool:
     """Whether bytes begin as PNG, JPEG, GIF, BMP, WebP, TIFF or PNM."""
-    return data[:8] == b"\x89PNG\r\n\x1a\n" or data[:3] == b"\xff\xd8\xff" or data[:4] in (b"GIF8", b"II*\0", b"MM\0*") or (
-        data[:4] == b"RIFF" and data[8:12] == b"WEBP") or data[:2] in (b"BM", b"P5", b"P6")
+    return (
+        data[:8] == b"\x89PNG\r\n\x1a\n"
+        or data[:3] == b"\xff\xd8\xff"
+        or data[:4] in (b"GIF8", b"II*\0", b"MM\0*")
+        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        or data[:2] in (b"BM", b"P5", b"P6")
+    )
 
 
 def looks_like_audio(data: bytes) -> bool:
     """Whether bytes begin as WAV, FLAC, Ogg, MP3 or AIFF."""
-    return (data[:4] == b"RIFF" and data[8:12] == b"WAVE") or data[:4] in (b"fLaC", b"OggS", b"FORM") or (
-        data[:3] == b"ID3" or data[:2] in (b"\xff\xfb", b"\xff\xf3"))
+    return (
+        (data[:4] == b"RIFF" and data[8:12] == b"WAVE")
+        or data[:4] in (b"fLaC", b"OggS", b"FORM")
+        or (data[:3] == b"ID3" or data[:2] in (b"\xff\xfb", b"\xff\xf3"))
+    )

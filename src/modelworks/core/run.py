@@ -39,7 +39,10 @@ class RunFolder:
             if (path / "recipe.yaml").is_file():
                 return cls(path)
         names = [run.name for run in cls.every()]
-        raise UserError(f"there is no Run {str(text)!r}", did_you_mean(Path(text).name, names) if names else "train one first")
+        raise UserError(
+            f"there is no Run {str(text)!r}",
+            did_you_mean(Path(text).name, names) if names else "train one first",
+        )
 
     @classmethod
     def every(cls, folder: Path = RUNS) -> list[RunFolder]:
@@ -97,7 +100,9 @@ class RunFolder:
 
         listed = self.json("fields/fields.json")
         if not listed:
-            raise UserError(f"{self.path}: has no fitted fields", "the Run has not got so far: train --resume")
+            raise UserError(
+                f"{self.path}: has no fitted fields", "the Run has not got so far: train --resume"
+            )
         arrays_path = self.path / "fields" / "arrays.safetensors"
         try:
             arrays = load_file(arrays_path) if arrays_path.exists() else {}
@@ -123,7 +128,11 @@ class RunFolder:
         listed, arrays = {}, {}
         for name, field in fields.items():
             plain = {key: value for key, value in field.state.items() if not isinstance(value, np.ndarray)}
-            arrays |= {f"{name}/{key}": np.ascontiguousarray(v) for key, v in field.state.items() if isinstance(v, np.ndarray)}
+            arrays |= {
+                f"{name}/{key}": np.ascontiguousarray(v)
+                for key, v in field.state.items()
+                if isinstance(v, np.ndarray)
+            }
             listed[name] = {"settings": to_tree(field), "state": plain}
         self.write_json("fields/fields.json", listed)
         self.write_bytes("fields/arrays.safetensors", save(arrays))

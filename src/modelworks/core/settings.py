@@ -30,9 +30,7 @@ S = TypeVar("S", bound="Settings")
 class Settings(BaseModel):
     """Base of every settings class: frozen, keyword-only, unknown names refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -83,7 +81,9 @@ def _choose(contract: type[Kinded], value: Any) -> Kinded:
     value = dict(value)
     name = value.pop("kind", None)
     if not isinstance(name, str):
-        raise PydanticCustomError("kind", "has no `kind:`", {"nested": [], "remedy": _kinds_remedy(contract, "")})
+        raise PydanticCustomError(
+            "kind", "has no `kind:`", {"nested": [], "remedy": _kinds_remedy(contract, "")}
+        )
     try:
         kind = find(contract, name)
     except UserError as error:
@@ -142,19 +142,32 @@ def problems_of(error: ValidationError, kind: type[BaseModel]) -> list[Problem]:
             names = list(owner.model_fields) if owner else []
             what = _owner_name(owner)
             problems.append(
-                Problem(where, f"{what} has no setting {fault['loc'][-1]!r}", did_you_mean(str(fault["loc"][-1]), names))
+                Problem(
+                    where,
+                    f"{what} has no setting {fault['loc'][-1]!r}",
+                    did_you_mean(str(fault["loc"][-1]), names),
+                )
             )
         elif fault["type"] == "missing":
             problems.append(Problem(where, "is needed and was not given"))
         elif fault["type"] == "literal_error":
             options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-            problems.append(Problem(where, f"got {_shown(fault['input'])}", did_you_mean(str(fault["input"]), options)))
+            problems.append(
+                Problem(where, f"got {_shown(fault['input'])}", did_you_mean(str(fault["input"]), options))
+            )
         elif fault["type"] in ("kind", "value_error"):
             message = fault["msg"].removeprefix("Value error, ")
             problems.append(Problem(where, message, str(context.get("remedy", ""))))
         else:
             message = fault["msg"][0].lower() + fault["msg"][1:].removeprefix("nput should")
-            problems.append(Problem(where, f"wants{_wish(fault['msg'])}, got {_shown(fault['input'])}" if _wish(fault["msg"]) else message))
+            problems.append(
+                Problem(
+                    where,
+                    f"wants{_wish(fault['msg'])}, got {_shown(fault['input'])}"
+                    if _wish(fault["msg"])
+                    else message,
+                )
+            )
     return _merge_unions(problems)
 
 
@@ -173,7 +186,9 @@ def _merge_unions(problems: list[Problem]) -> list[Problem]:
         if before and before.message.startswith("wants") and wish.startswith("wants"):
             old = before.message.partition(", got ")[0]
             if wish.removeprefix("wants") not in old:
-                merged[problem.where] = Problem(problem.where, f"{old} or{wish.removeprefix('wants')}, got {got}")
+                merged[problem.where] = Problem(
+                    problem.where, f"{old} or{wish.removeprefix('wants')}, got {got}"
+                )
         elif before and before.message != problem.message:
             remedy = before.remedy or problem.remedy
             merged[problem.where] = Problem(problem.where, f"{before.message} or {problem.message}", remedy)
@@ -183,7 +198,11 @@ def _merge_unions(problems: list[Problem]) -> list[Problem]:
 
 
 def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and bool(re.match(r"^(int|float|str|bool|none|list\[|dict\[|tuple\[|literal\[|constrained-|function-|[A-Z])", part))
+    return isinstance(part, str) and bool(
+        re.match(
+            r"^(int|float|str|bool|none|list\[|dict\[|tuple\[|literal\[|constrained-|function-|[A-Z])", part
+        )
+    )
 
 
 def _settings_at(kind: type[BaseModel] | None, path: Sequence[Any]) -> type[BaseModel] | None:
@@ -239,7 +258,9 @@ def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 # YAML 1.1 reads 1e-3 as text; every user means a number.
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)$"),
+    list("-+.0123456789"),
 )
 
 
@@ -302,7 +323,11 @@ def overrides(flags: Sequence[str]) -> dict[str, Any]:
 def merge(base: Any, change: Any) -> Any:
     """`change` laid over `base`. A new `kind` starts that node afresh: the old kind's settings do not apply."""
     if not isinstance(change, Mapping):
-        return {"kind": change} if isinstance(base, Mapping) and "kind" in base and isinstance(change, str) else change
+        return (
+            {"kind": change}
+            if isinstance(base, Mapping) and "kind" in base and isinstance(change, str)
+            else change
+        )
     if isinstance(base, str):
         base = {"kind": base} if base else {}
     if not isinstance(base, Mapping) or ("kind" in change and change["kind"] != base.get("kind")):

@@ -48,8 +48,10 @@ class Source(Kinded):
     def matches(cls, text: str) -> bool:
         """Whether what the user typed after `train` means this kind."""
         lowered = text.lower()
-        return lowered.endswith(cls.suffixes) if cls.suffixes and not lowered.startswith(cls.schemes or ("\0",)) else (
-            bool(cls.schemes) and lowered.startswith(cls.schemes)
+        return (
+            lowered.endswith(cls.suffixes)
+            if cls.suffixes and not lowered.startswith(cls.schemes or ("\0",))
+            else (bool(cls.schemes) and lowered.startswith(cls.schemes))
         )
 
     @classmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "Tensor"]
 """Prepared tensors by field name, plus NAME.length for ragged ones, plus `row` (int64 row numbers).
-When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,) float, the share of the row itself."""
+When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,), the share of the row itself."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ class Task(Kinded):
         return (Player("model", named, lambda batch: self.loss(network(batch), batch)),)
 
     def predict(self, output: Any) -> dict[str, Tensor]:
-        """Output → what is predicted, in stored units: `prediction` (B, …) and, when there are, `probability` (B, C)."""
+        """Output → what is predicted, in stored units: `prediction` (B, …), and `probability` (B, C) if there is."""
         raise NotImplementedError
 
-    def answer(self, predicted: Mapping[str, np.ndarray], fields: Mapping[str, Field]) -> dict[str, list[Any]]:
+    def answer(
+        self, predicted: Mapping[str, np.ndarray], fields: Mapping[str, Field]
+    ) -> dict[str, list[Any]]:
         """Predicted arrays → columns for people: `prediction` decoded by the target's field, `probability_CLASS` …"""
         raise NotImplementedError
 
@@ -97,6 +99,8 @@ class Task(Kinded):
         the arrays that `predict` would give for ONE row (leading axis 1); the evaluator repeats them."""
         raise NotImplementedError
 
-    def samples(self, network: nn.Module, count: int, fields: Mapping[str, Field]) -> dict[str, np.ndarray] | None:
+    def samples(
+        self, network: nn.Module, count: int, fields: Mapping[str, Field]
+    ) -> dict[str, np.ndarray] | None:
         """Generative tasks: `count` generated values by field name, in stored units, for picture grids."""
         return None

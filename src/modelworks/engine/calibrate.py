@@ -29,7 +29,9 @@ SECONDS = 0.5
 """Spent on each size."""
 
 
-def calibrate(recipe: Recipe, fields: Mapping[str, Field], rows: Store, echo: Callable[[str], None]) -> Recipe:
+def calibrate(
+    recipe: Recipe, fields: Mapping[str, Field], rows: Store, echo: Callable[[str], None]
+) -> Recipe:
     """The recipe with batch size and learning rate measured, where it asks for that."""
     train = recipe.train
     if train.batch_size == "auto":

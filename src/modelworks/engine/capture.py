@@ -32,7 +32,9 @@ class Captured:
         named = dict(network.named_parameters())
         self._names = [name for name, p in named.items() if id(p) in own]
         self._leaves = [named[name] for name in self._names]
-        self._rest = {name: t for name, t in network.state_dict(keep_vars=True).items() if name not in set(self._names)}
+        self._rest = {
+            name: t for name, t in network.state_dict(keep_vars=True).items() if name not in set(self._names)
+        }
         self._graphs: dict[Any, Callable[..., Any] | None] = {}
 
     def __call__(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Any] | None:
@@ -76,7 +78,8 @@ class Captured:
             with torch._C._AutoDispatchBelowAutograd():
                 found = [*recorded(*second, *batch.values()), *second]
             same = all(
-                torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(expected, found, strict=True)
+                torch.equal(a, b) if isinstance(a, Tensor) else a == b
+                for a, b in zip(expected, found, strict=True)
             )
             return recorded if same else None
         except Exception:
@@ -85,7 +88,9 @@ class Captured:
             torch.set_rng_state(state)
 
 
-def _with(network: nn.Module, tensors: Mapping[str, Tensor], loss: Loss, batch: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
+def _with(
+    network: nn.Module, tensors: Mapping[str, Tensor], loss: Loss, batch: Mapping[str, Tensor]
+) -> tuple[Tensor, Any]:
     """The loss with the network's tensors replaced; the loss calls the network itself."""
 
     class _Call(nn.Module):

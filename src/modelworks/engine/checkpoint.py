@@ -52,7 +52,9 @@ class Checkpoints:
         partial.mkdir()
         write_tensors(partial / "weights.safetensors", checkpoint.weights)
         write_tensors(partial / "optimizer.safetensors", checkpoint.optimizer)
-        write_bytes(partial / "state.json", json.dumps({"step": checkpoint.step, **checkpoint.state}).encode())
+        write_bytes(
+            partial / "state.json", json.dumps({"step": checkpoint.step, **checkpoint.state}).encode()
+        )
         seal(partial)
         final = self.folder / name
         if final.exists():  # the same step again, after a rewind or a damaged file
@@ -79,7 +81,10 @@ class Checkpoints:
                 verify(folder)
                 state = json.loads((folder / "state.json").read_text("utf-8"))
                 loaded = Checkpoint(
-                    state.pop("step"), read_tensors(folder / "weights.safetensors"), read_tensors(folder / "optimizer.safetensors"), state
+                    state.pop("step"),
+                    read_tensors(folder / "weights.safetensors"),
+                    read_tensors(folder / "optimizer.safetensors"),
+                    state,
                 )
                 return loaded, complaints
             except (UserError, OSError, ValueError, KeyError) as error:

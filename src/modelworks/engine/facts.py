@@ -17,10 +17,20 @@ def environment(seed: int, device: str, code: dict[str, str]) -> dict[str, Any]:
     import torch
 
     return {
-        "modelworks": __version__, "python": platform.python_version(), "platform": platform.platform(),
-        "processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device, "seed": seed,
-        "command": sys.argv, "code": code,
-        "packages": {name: _version(name) for name in ("torch", "numpy", "pyarrow", "pydantic", "safetensors", "pillow", "tokenizers")},
+        "modelworks": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "seed": seed,
+        "command": sys.argv,
+        "code": code,
+        "packages": {
+            name: _version(name)
+            for name in ("torch", "numpy", "pyarrow", "pydantic", "safetensors", "pillow", "tokenizers")
+        },
     }
 
 
@@ -34,6 +44,9 @@ def _version(name: str) -> str | None:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.processor())
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")),
+                platform.processor(),
+            )
     except OSError:
         return platform.processor()

@@ -17,7 +17,10 @@ def stepper(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     # Exact types: a subclass may do more.
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
         return lambda: _plain(optimizer)
-    if not all(g["fused"] and not g["amsgrad"] and not g["capturable"] and not g["differentiable"] for g in optimizer.param_groups):
+    if not all(
+        g["fused"] and not g["amsgrad"] and not g["capturable"] and not g["differentiable"]
+        for g in optimizer.param_groups
+    ):
         return lambda: _plain(optimizer)
     return _Adam(optimizer)
 
@@ -44,8 +47,19 @@ class _Adam:
                 torch._foreach_add_(steps, 1)
                 kernel = torch._fused_adamw_ if _decoupled(self.optimizer, group) else torch._fused_adam_
                 kernel(
-                    params, [p.grad for p in params], means, squares, [], steps, lr=group["lr"], beta1=group["betas"][0],
-                    beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=group["maximize"],
+                    params,
+                    [p.grad for p in params],
+                    means,
+                    squares,
+                    [],
+                    steps,
+                    lr=group["lr"],
+                    beta1=group["betas"][0],
+                    beta2=group["betas"][1],
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    amsgrad=False,
+                    maximize=group["maximize"],
                 )
 
     def _collect(self) -> list[tuple[list[Any], list[Any], list[Any], list[Any]]] | None:
@@ -54,7 +68,14 @@ class _Adam:
             states = [self.optimizer.state[p] for p in group["params"]]
             if not all("exp_avg" in state for state in states):
                 return None
-            found.append((list(group["params"]), [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], [s["step"] for s in states]))
+            found.append(
+                (
+                    list(group["params"]),
+                    [s["exp_avg"] for s in states],
+                    [s["exp_avg_sq"] for s in states],
+                    [s["step"] for s in states],
+                )
+            )
         return found
 
 

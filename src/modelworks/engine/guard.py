@@ -29,18 +29,18 @@ class Guard(Settings):
     action: Literal["stop", "skip", "rewind"] = "skip"
     """`skip` leaves the step out; `rewind` goes back to the last checkpoint and past the batch; `stop` ends
     training."""
-    spike: float | None = Setting(None, gt=1)
+    spike: float | None = Setting(default=None, gt=1)
     """A loss over this many times the recent median is bad. None: only a loss that is not finite is, since in
     small batches the hardest rows stand out for good and would never be learned."""
-    gradient_spike: float | None = Setting(None, gt=1)
+    gradient_spike: float | None = Setting(default=None, gt=1)
     """The same for the gradient's norm."""
-    z: float = Setting(6.0, ge=0)
+    z: float = Setting(default=6.0, ge=0)
     """A spike must also lie this many standard deviations above the recent mean."""
-    window: int = Setting(128, ge=8, le=10_000)
+    window: int = Setting(default=128, ge=8, le=10_000)
     """Good steps that count as recent."""
-    warmup: int = Setting(50, ge=2)
+    warmup: int = Setting(default=50, ge=2)
     """Good steps before spikes are judged."""
-    patience: int = Setting(10, ge=0)
+    patience: int = Setting(default=10, ge=0)
     """Bad steps in a row that are borne; one more stops training. For `rewind` a row ends after `warmup`
     good steps."""
 

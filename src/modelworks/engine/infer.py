@@ -36,9 +36,20 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
     if target and target not in profiles and target not in (tree.get("fields") or {}):
         raise UserError(f"{dataset.name}: no column {target!r} to learn; {did_you_mean(target, profiles)}")
     given = dict(tree.get("fields") or {})
-    unknown = [n for n, f in given.items() if f not in IGNORE and n not in profiles and not (isinstance(f, Mapping) and f.get("column") in profiles)]
+    unknown = [
+        n
+        for n, f in given.items()
+        if f not in IGNORE
+        and n not in profiles
+        and not (isinstance(f, Mapping) and f.get("column") in profiles)
+    ]
     if unknown:
-        raise RecipeError([Problem(f"fields.{n}", f"the data has no column {n!r}", did_you_mean(n, profiles)) for n in unknown])
+        raise RecipeError(
+            [
+                Problem(f"fields.{n}", f"the data has no column {n!r}", did_you_mean(n, profiles))
+                for n in unknown
+            ]
+        )
     found: dict[str, Any] = {}
     for name in [*profiles, *(n for n in given if n not in profiles)]:
         entry = given.get(name, {})
@@ -57,7 +68,13 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
                 continue
         proposed = find(Field, kind).propose(profile, name == target)
         found[name] = merge({"kind": kind, **proposed}, {**entry, "kind": kind})
-    if task_kind is not None and not task_kind.target_kind and target and "target" not in task and not tree.get("target"):
+    if (
+        task_kind is not None
+        and not task_kind.target_kind
+        and target
+        and "target" not in task
+        and not tree.get("target")
+    ):
         target = ""
     if not [name for name in found if name != target]:
         raise UserError(f"{dataset.name}: no column is left to learn from", "name one under fields:")
@@ -94,7 +111,10 @@ def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int
         scores = {name: kind.recognise(layout) for name, kind in every(Task).items()}
         best = max(scores, key=lambda name: scores[name])
         if scores[best] <= 0:
-            raise UserError(f"no task fits the target {target!r} ({fitted[target].kind if target else 'none'})", "say one: --task KIND")
+            raise UserError(
+                f"no task fits the target {target!r} ({fitted[target].kind if target else 'none'})",
+                "say one: --task KIND",
+            )
         task = {"kind": best, **task}
     tree["task"] = {**task, "target": target}
     forms = {name: field.layout.form for name, field in fitted.items() if name != target}
@@ -136,7 +156,8 @@ def _target(dataset: Dataset, task: type[Task] | None) -> str:
         if name in dataset.columns:
             return name
     raise UserError(
-        f"{dataset.name}: which column is to be learned?", f"--target COLUMN, one of: {', '.join(dataset.columns[:30])}"
+        f"{dataset.name}: which column is to be learned?",
+        f"--target COLUMN, one of: {', '.join(dataset.columns[:30])}",
     )
 
 

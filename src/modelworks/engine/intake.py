@@ -1,4 +1,4 @@
-"""Intake: from a draft recipe to a dataset that is read, cleaned, split and encoded, and a recipe with nothing left open.
+"""Intake: from a draft recipe to data read, cleaned, split and encoded, and a recipe with nothing left open.
 
     taken = take_in(tree)
     taken.recipe.model.build(...)
@@ -91,7 +91,12 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any]) ->
     return tree
 
 
-def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Progress | None = None, say: Callable[[Dataset], None] | None = None) -> Taken:
+def take_in(
+    tree: Mapping[str, Any],
+    run: RunFolder | None = None,
+    progress: Progress | None = None,
+    say: Callable[[Dataset], None] | None = None,
+) -> Taken:
     """Read, infer, clean, split, fit and encode. `run`: go on with the recipe and the fitted fields of this Run.
 
     `say` is called with the split dataset before the long work on it begins."""
@@ -105,7 +110,7 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
     progress = progress or Silent()
     source = f"{run.path}/recipe.yaml" if run else "recipe"
     data = _whole(Recipe.check(tree, source).data)
-    plain = {key: data if key == "data" else to_tree(value) for key, value in tree.items()}
+    plain: dict[str, Any] = {key: data if key == "data" else to_tree(value) for key, value in tree.items()}
     progress.note("reading")
     dataset = Dataset.ingest(data.source, name=shown(data.source))
     notes = [dataset.notice] if dataset.notice else []
@@ -125,10 +130,14 @@ def take_in(tree: Mapping[str, Any], run: RunFolder | None = None, progress: Pro
     if run is not None:
         before = run.json("data.json").get("hashes", {}).get("source")
         if before and before != dataset.fingerprint:
-            raise UserError(f"{run.path}: the data has changed since this Run began", "train anew under another --name")
+            raise UserError(
+                f"{run.path}: the data has changed since this Run began", "train anew under another --name"
+            )
         fitted = run.fields()
     else:
-        fitted = fit(Recipe.check({**plain, "task": None, "model": None}, "inferred recipe").fields, dataset, progress)
+        fitted = fit(
+            Recipe.check({**plain, "task": None, "model": None}, "inferred recipe").fields, dataset, progress
+        )
         plain = infer.architecture(plain, fitted, dataset.count("train"))
     prepared = prepare(dataset, fitted, progress=progress)
     recipe = Recipe.check(plain, source)

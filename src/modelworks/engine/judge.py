@@ -41,9 +41,18 @@ def batches(store: Store, size: int, limit: int | None = None) -> Iterator[np.nd
 
 @torch.no_grad()
 def evaluate(
-    network: Network, task: Task, fields: Mapping[str, Field], store: Store, *, batch_size: int = 512, bootstrap: int = 0,
-    seed: int = 0, gallery: int = 0, baseline: Mapping[str, np.ndarray] | None = None,
-    progress: Callable[[int, int], None] | None = None, limit: int | None = None,
+    network: Network,
+    task: Task,
+    fields: Mapping[str, Field],
+    store: Store,
+    *,
+    batch_size: int = 512,
+    bootstrap: int = 0,
+    seed: int = 0,
+    gallery: int = 0,
+    baseline: Mapping[str, np.ndarray] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Metrics of one split, or of its first `limit` rows: {"metrics", "baseline", "details", "mistakes"}."""
     device = next(network.parameters()).device
@@ -60,11 +69,20 @@ def evaluate(
         output = network(batch)
         loss, counted = task.loss(output, batch)
         total, count = total + float(loss), count + int(counted)
-        predicted = {name: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy() for name, value in task.predict(output).items()}
-        truth = {name: value.numpy() for name, value in stored.items() if name in (task.target, f"{task.target}.length", "row")}
+        predicted = {
+            name: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
+            for name, value in task.predict(output).items()
+        }
+        truth = {
+            name: value.numpy()
+            for name, value in stored.items()
+            if name in (task.target, f"{task.target}.length", "row")
+        }
         meter.update(predicted, truth)
         if trivial is not None and baseline is not None:
-            trivial.update({name: np.repeat(value, len(positions), 0) for name, value in baseline.items()}, truth)
+            trivial.update(
+                {name: np.repeat(value, len(positions), 0) for name, value in baseline.items()}, truth
+            )
         if gallery and "probability" in predicted:
             _collect(worst, predicted, truth[task.target], truth["row"], gallery)
         done += len(positions)
@@ -72,11 +90,15 @@ def evaluate(
             progress(done, len(store))
     network.train(was_training)
     details = getattr(meter, "details", dict)()
-    mistakes = [Mistake(row, confidence, prediction, truth) for confidence, row, prediction, truth in sorted(worst, reverse=True)]
+    mistakes = [
+        Mistake(row, confidence, prediction, truth)
+        for confidence, row, prediction, truth in sorted(worst, reverse=True)
+    ]
     return {
         "metrics": meter.result() | {"loss": {"value": total / max(count, 1)}},
         "baseline": trivial.result() if trivial is not None else {},
-        "details": details, "mistakes": mistakes,
+        "details": details,
+        "mistakes": mistakes,
     }
 
 
@@ -94,7 +116,13 @@ def trivial_answer(task: Task, fields: Mapping[str, Field], train: Store) -> Map
     return task.baseline(fields, train.gather(positions, [task.target])[task.target].numpy())
 
 
-def _collect(worst: list[tuple[float, int, Any, Any]], predicted: Mapping[str, np.ndarray], truth: np.ndarray, rows: np.ndarray, keep: int) -> None:
+def _collect(
+    worst: list[tuple[float, int, Any, Any]],
+    predicted: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    rows: np.ndarray,
+    keep: int,
+) -> None:
     """Keep the most confident wrong rows in a heap of `keep`."""
     prediction, probability = predicted["prediction"], predicted["probability"]
     if prediction.ndim != 1 or truth.ndim != 1 or probability.ndim != 2:
@@ -107,4 +135,3 @@ def _collect(worst: list[tuple[float, int, Any, Any]], predicted: Mapping[str, n
             heapq.heappush(worst, entry)
         else:
             heapq.heappushpop(worst, entry)
-

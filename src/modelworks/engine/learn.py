@@ -36,13 +36,21 @@ class Learned:
 
 
 def learn(
-    run: RunFolder, recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, *, resume: bool, echo: Callable[[str], None], quiet: bool = False
+    run: RunFolder,
+    recipe: Recipe,
+    fields: Mapping[str, Field],
+    prepared: Prepared,
+    *,
+    resume: bool,
+    echo: Callable[[str], None],
+    quiet: bool = False,
 ) -> Learned | None:
     """Train; None on every process but the first."""
     import torch
 
     train, task = recipe.train, recipe.task
-    assert task is not None and recipe.model is not None
+    assert task is not None
+    assert recipe.model is not None
     if train.threads:
         torch.set_num_threads(train.threads)
     world = World.join(train.device)
@@ -57,7 +65,9 @@ def learn(
 
     def validate(network: Network) -> dict[str, float]:
         assert valid is not None
-        return judge.values(judge.evaluate(network, task, fields, valid, batch_size=recipe.evaluate.batch_size))
+        return judge.values(
+            judge.evaluate(network, task, fields, valid, batch_size=recipe.evaluate.batch_size)
+        )
 
     checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
     per_epoch = _steps_an_epoch(train.batch_size, len(rows))
@@ -69,14 +79,31 @@ def learn(
         trackers.append(JsonLog(run.path, train.log_every or max(1, per_epoch // 50), resumed))
         trackers.append(Pictures(run.path, network, task, fields, per_epoch))
         if not quiet:
-            trackers.append(Console(_total(train.epochs, train.steps, per_epoch), per_epoch, metric, train.minutes, None if _tty() else echo))
+            trackers.append(
+                Console(
+                    _total(train.epochs, train.steps, per_epoch),
+                    per_epoch,
+                    metric,
+                    train.minutes,
+                    None if _tty() else echo,
+                )
+            )
         if train.tensorboard:
             trackers.append(TensorBoard(run.path))
     event: Event | None = None
     try:
         for event in loop(
-            network, task, fields, rows, train, recipe.seed, validate=validate if valid is not None else None,
-            metric=(metric, metric != "loss" and higher_is_better(metric)), checkpoints=checkpoints, resume=resume, world=world,
+            network,
+            task,
+            fields,
+            rows,
+            train,
+            recipe.seed,
+            validate=validate if valid is not None else None,
+            metric=(metric, metric != "loss" and higher_is_better(metric)),
+            checkpoints=checkpoints,
+            resume=resume,
+            world=world,
         ):
             for tracker in trackers:
                 tracker(event)
@@ -116,4 +143,3 @@ def _tty() -> bool:
     import sys
 
     return sys.stderr.isatty()
-

@@ -93,7 +93,9 @@ class Kept:
         current = network.state_dict()
         with torch.no_grad():
             floating = [n for n, t in self.tensors.items() if t.is_floating_point()]
-            torch._foreach_lerp_([self.tensors[n] for n in floating], [current[n] for n in floating], 1 - decay)
+            torch._foreach_lerp_(
+                [self.tensors[n] for n in floating], [current[n] for n in floating], 1 - decay
+            )
             for name, tensor in self.tensors.items():
                 if not tensor.is_floating_point():
                     tensor.copy_(current[name])
@@ -122,13 +124,18 @@ def loop(
     network.to(device).train()
     channels_last = _channels_last(network, train)
     if channels_last:
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     players = task.players(network)
     optimizers = [train.optimizer.build(player.parameters) for player in players]
     steppers = [stepper(optimizer) for optimizer in optimizers]
     state, watches = State(), [Watch(train.guard) for _ in players]
     plateau = Plateau(train.schedule, not metric[1]) if metric and train.schedule.kind == "plateau" else None
-    captured = [Captured(network, [p for _, p in player.parameters], player.loss) if _captures(train, rows, world) else None for player in players]
+    captured = [
+        Captured(network, [p for _, p in player.parameters], player.loss)
+        if _captures(train, rows, world)
+        else None
+        for player in players
+    ]
     average = Kept(network) if train.ema else None
     best: Kept | None = None
     note = ""
@@ -188,7 +195,9 @@ def loop(
 
     def event(kind: Any, metrics: Mapping[str, float] | None = None, message: str = "") -> Event:
         state.seconds = time.perf_counter() - started
-        return Event(kind, state.step, state.samples, state.samples / len(rows), state.seconds, metrics or {}, message)
+        return Event(
+            kind, state.step, state.samples, state.samples / len(rows), state.seconds, metrics or {}, message
+        )
 
     if note:
         yield event("note", message=note)
@@ -201,25 +210,48 @@ def loop(
     while not stop:  # again only after a rewind
         rewound = False
         for _, positions in batches(len(rows), size, seed, state.samples, lengths):
-            factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (plateau.factor if plateau else 1.0)
+            factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (
+                plateau.factor if plateau else 1.0
+            )
             for optimizer in optimizers:
                 set_lr(optimizer, factor)
             verdict = Verdict("ok")
             if state.step not in state.skip:
-                metrics, verdict = _step(players, optimizers, steppers, captured, watches, fields, rows, positions, train, seed, state.step, world, channels_last)
+                metrics, verdict = _step(
+                    players,
+                    optimizers,
+                    steppers,
+                    captured,
+                    watches,
+                    fields,
+                    rows,
+                    positions,
+                    train,
+                    seed,
+                    state.step,
+                    world,
+                    channels_last,
+                )
                 metrics["lr"] = optimizers[0].param_groups[0]["lr"]
             else:
                 metrics = {}
             if verdict.action != "ok":
-                named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (", …" if len(positions) > 8 else "")
+                named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (
+                    ", …" if len(positions) > 8 else ""
+                )
                 message = f"step {state.step}: {verdict.reason}; rows {named}"
                 if verdict.action == "stop":
-                    raise UserError(message, "lower train.optimizer.lr, set train.clip, or train.guard.action: skip")
+                    raise UserError(
+                        message, "lower train.optimizer.lr, set train.clip, or train.guard.action: skip"
+                    )
                 if verdict.action == "rewind":
                     loaded = checkpoints.load()[0] if checkpoints else None
                     skip = sorted({*state.skip, state.step})
                     if loaded is None:
-                        raise UserError(f"{message}; there is no checkpoint to rewind to yet", "set train.checkpoint_steps, or train.guard.action: skip")
+                        raise UserError(
+                            f"{message}; there is no checkpoint to rewind to yet",
+                            "set train.checkpoint_steps, or train.guard.action: skip",
+                        )
                     restore(loaded, rewinding=True)
                     state.skip = skip
                     yield event("note", message=f"{message}: rewound to step {state.step}, will pass over it")
@@ -271,8 +303,19 @@ def loop(
 
 
 def _step(
-    players: tuple[Player, ...], optimizers: list[torch.optim.Optimizer], steppers: list[Callable[[], None]], captured: list[Captured | None], watches: list[Watch],
-    fields: Mapping[str, Field], rows: Store, positions: np.ndarray, train: Train, seed: int, step: int, world: World, channels_last: bool,
+    players: tuple[Player, ...],
+    optimizers: list[torch.optim.Optimizer],
+    steppers: list[Callable[[], None]],
+    captured: list[Captured | None],
+    watches: list[Watch],
+    fields: Mapping[str, Field],
+    rows: Store,
+    positions: np.ndarray,
+    train: Train,
+    seed: int,
+    step: int,
+    world: World,
+    channels_last: bool,
 ) -> tuple[dict[str, float], Verdict]:
     """One optimizer step of every player: gather, augment, forward, backward, guard, update."""
     world.seed(seed, step)
@@ -284,19 +327,25 @@ def _step(
     metrics: dict[str, float] = {}
     verdict = Verdict("ok")
     batch: dict[str, Tensor] = {}
-    for player, optimizer, update, capture, watch in zip(players, optimizers, steppers, captured, watches, strict=True):
+    for player, optimizer, update, capture, watch in zip(
+        players, optimizers, steppers, captured, watches, strict=True
+    ):
         total, count = 0.0, 0
         cleared = False
         for piece in pieces:
             if not batch or not alone:  # the players of one step see the same rows
-                batch = prepare_batch(rows.gather(piece, list(fields)), fields, world.device, world.generator, channels_last)
+                batch = prepare_batch(
+                    rows.gather(piece, list(fields)), fields, world.device, world.generator, channels_last
+                )
             done = capture(batch) if capture is not None and alone else None
             if done is None:
                 if not cleared:
                     optimizer.zero_grad(set_to_none=True)
                     cleared = True
                 loss, counted = done = player.loss(batch)
-                (loss / counted if alone else loss).backward(inputs=[p for _, p in player.parameters] if len(players) > 1 else None)
+                (loss / counted if alone else loss).backward(
+                    inputs=[p for _, p in player.parameters] if len(players) > 1 else None
+                )
             total, count = total + float(done[0].detach()), count + int(done[1])
         if not alone:
             total, count = world.sum(total, count)
@@ -338,7 +387,9 @@ def _penalise(player: Player, train: Train) -> float:
     return penalty
 
 
-def _validate(network: Network, average: Kept | None, validate: Callable[[Network], dict[str, float]]) -> dict[str, float]:
+def _validate(
+    network: Network, average: Kept | None, validate: Callable[[Network], dict[str, float]]
+) -> dict[str, float]:
     if average is not None:
         average.swap(network)
     try:
@@ -375,8 +426,8 @@ def _over(train: Train, total: int, state: State, metric: tuple[str, bool] | Non
         return "all steps done"
     if train.target_loss is not None and state.loss is not None and state.loss <= train.target_loss:
         return f"training loss reached {train.target_loss:g}"
-    reached = train.target_metric is not None and state.best is not None
-    if reached and (state.best >= train.target_metric if more else state.best <= train.target_metric):
+    best, wanted = state.best, train.target_metric
+    if best is not None and wanted is not None and (best >= wanted if more else best <= wanted):
         return f"{name} reached {train.target_metric:g}"
     if train.patience is not None and state.stale >= train.patience:
         return f"no better {name} for {train.patience} validations"

@@ -81,7 +81,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -111,7 +111,7 @@ class Muon(torch.optim.Optimizer):
                 )
         states = [self.state[p] for p in params]
         adamw(
-            params, [p.grad for p in params], [s["exp_avg"] for s in states],
+            params, [p.grad for p in params if p.grad is not None], [s["exp_avg"] for s in states],
             [s["exp_avg_sq"] for s in states], [], [s["step"] for s in states], fused=group["fused"] or None,
             amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
             weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,17 @@ def build(model: Model, task: Task, fields: Mapping[str, Field], seed: int) -> N
     inputs = {name: field.layout for name, field in fields.items() if name != task.target}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = model.build(inputs, task.features)
+        body: Any = model.build(inputs, task.features)
         head = task.head(body.width, getattr(body, "members", 0), fields)
     return Network(body, head)
 
 
 def prepare_batch(
-    stored: Mapping[str, Tensor], fields: Mapping[str, Field], device: torch.device,
-    generator: torch.Generator | None = None, channels_last: bool = False,
+    stored: Mapping[str, Tensor],
+    fields: Mapping[str, Field],
+    device: torch.device,
+    generator: torch.Generator | None = None,
+    channels_last: bool = False,
 ) -> dict[str, Tensor]:
     """Stored values → what the layouts promise. With a generator, training augmentation comes first."""
     batch: dict[str, Tensor] = {}

@@ -63,9 +63,9 @@ class Group(Settings):
 
     match: str | list[str]
     """Name patterns with `*`, as in `model.encoder.*`."""
-    lr_scale: float = Setting(1.0, ge=0)
+    lr_scale: float = Setting(default=1.0, ge=0)
     """Multiplies the learning rate."""
-    weight_decay: float | None = Setting(None, ge=0)
+    weight_decay: float | None = Setting(default=None, ge=0)
     """Replaces the weight decay; None: as for the others."""
     frozen: bool = False
     """Not trained at all."""
@@ -83,51 +83,51 @@ class Optimizer(Settings):
         "rprop", "asgd", "adafactor",
     ] = "adamw"  # fmt: skip
     """`gd` is plain descent, meant for `batch_size: full`; `muon` uses AdamW for what is not a matrix."""
-    lr: float | None = Setting(None, gt=0)
+    lr: float | None = Setting(default=None, gt=0)
     """Learning rate at the schedule's peak."""
-    weight_decay: float | None = Setting(None, ge=0)
+    weight_decay: float | None = Setting(default=None, ge=0)
     """Decoupled in adamw, muon and adafactor; added to the gradient (L2) in the others."""
-    momentum: float | None = Setting(None, ge=0, lt=1)
-    dampening: float | None = Setting(None, ge=0, le=1)
+    momentum: float | None = Setting(default=None, ge=0, lt=1)
+    dampening: float | None = Setting(default=None, ge=0, le=1)
     """sgd: share of the gradient kept out of the momentum."""
     nesterov: bool | None = None
     """Look ahead along the momentum (Nesterov 1983)."""
     betas: tuple[float, float] | None = None
     """Decay of the first and second moment, each in [0, 1)."""
-    eps: float | None = Setting(None, gt=0)
+    eps: float | None = Setting(default=None, gt=0)
     """Added to the denominator."""
     amsgrad: bool | None = None
     """Keep the largest second moment (Reddi et al. 2018)."""
-    alpha: float | None = Setting(None, ge=0, lt=1)
+    alpha: float | None = Setting(default=None, ge=0, lt=1)
     """rmsprop: decay of the squared gradient; asgd: power of the rate's decay."""
-    rho: float | None = Setting(None, ge=0, lt=1)
+    rho: float | None = Setting(default=None, ge=0, lt=1)
     """adadelta: decay of the averages."""
     centered: bool | None = None
     """rmsprop: divide by the variance instead of the second moment."""
-    momentum_decay: float | None = Setting(None, ge=0)
-    lr_decay: float | None = Setting(None, ge=0)
+    momentum_decay: float | None = Setting(default=None, ge=0)
+    lr_decay: float | None = Setting(default=None, ge=0)
     """adagrad: rate = lr / (1 + step · lr_decay)."""
-    initial_accumulator_value: float | None = Setting(None, ge=0)
+    initial_accumulator_value: float | None = Setting(default=None, ge=0)
     """adagrad: start of the sum of squares."""
     etas: tuple[float, float] | None = None
     """rprop: factors that shrink and grow a step, (in (0, 1), over 1)."""
     step_sizes: tuple[float, float] | None = None
     """rprop: smallest and largest step."""
-    lambd: float | None = Setting(None, ge=0)
+    lambd: float | None = Setting(default=None, ge=0)
     """asgd: decay term."""
-    t0: float | None = Setting(None, ge=0)
+    t0: float | None = Setting(default=None, ge=0)
     """asgd: step at which averaging starts."""
-    beta2_decay: float | None = Setting(None, lt=0)
+    beta2_decay: float | None = Setting(default=None, lt=0)
     """adafactor: power of the second moment's decay (Shazeer & Stern 2018)."""
-    update_clip: float | None = Setting(None, gt=0)
+    update_clip: float | None = Setting(default=None, gt=0)
     """adafactor: largest root mean square of an update."""
-    newton_schulz_steps: int | None = Setting(None, ge=1, le=20)
+    newton_schulz_steps: int | None = Setting(default=None, ge=1, le=20)
     """muon: iterations of the orthogonalisation."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """muon: of the orthogonalisation; auto is bfloat16 on a GPU that has it, else the weights' own."""
     scale: Literal["spectral", "original"] | None = None
     """muon: 0.2·√max(m, n), which suits AdamW's rates (Liu et al. 2025), or √max(1, m/n) (Jordan 2024)."""
-    adamw_lr: float | None = Setting(None, gt=0)
+    adamw_lr: float | None = Setting(default=None, gt=0)
     """muon: learning rate of what AdamW trains; None: the same."""
     adamw_names: list[str] | None = None
     """muon: matrices that AdamW trains (embeddings, the head), by name pattern."""

@@ -8,6 +8,7 @@ exactly, also on another number of processes, and memory does not grow with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def permute(positions: np.ndarray, rows: int, seed: int, epoch: int) -> np.ndarr
     return result
 
 
-def _round(half: np.ndarray, add: np.generic, multiply: np.generic) -> np.ndarray:
+def _round(half: np.ndarray, add: Any, multiply: Any) -> np.ndarray:
     mixed = (half + add) * (multiply | type(multiply)(1))
     mixed ^= mixed >> type(add)(15)
     mixed *= type(add)(0x2C1B3C6D)

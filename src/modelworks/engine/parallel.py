@@ -48,7 +48,9 @@ class World:
     def seed(self, seed: int, step: int) -> None:
         """Make all that is random in this step a function of (seed, step, rank)."""
         # An odd multiplier spreads neighbouring steps over the whole seed space.
-        value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + self.rank * 0x94D049BB133111EB) & _MASK
+        value = (
+            seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + self.rank * 0x94D049BB133111EB
+        ) & _MASK
         torch.default_generator.manual_seed(value)
         if self.device.type != "cpu":
             torch.manual_seed(value)
@@ -61,7 +63,11 @@ class World:
         """Loss sum and count over all ranks."""
         if self.size == 1:
             return total, count
-        both = torch.tensor([total, float(count)], dtype=torch.float64, device=self.device if self.device.type == "cuda" else "cpu")
+        both = torch.tensor(
+            [total, float(count)],
+            dtype=torch.float64,
+            device=self.device if self.device.type == "cuda" else "cpu",
+        )
         dist.all_reduce(both)
         return float(both[0]), int(both[1])
 

@@ -19,12 +19,22 @@ GRID = 8
 class Pictures:
     """A tracker that saves a grid once an epoch and at the end; does nothing for tasks that generate nothing."""
 
-    def __init__(self, folder: Path, network: Network, task: Task, fields: Mapping[str, Field], every: int) -> None:
-        self.folder, self.network, self.task, self.fields, self.every = folder / "samples", network, task, fields, every
+    def __init__(
+        self, folder: Path, network: Network, task: Task, fields: Mapping[str, Field], every: int
+    ) -> None:
+        self.folder, self.network, self.task, self.fields, self.every = (
+            folder / "samples",
+            network,
+            task,
+            fields,
+            every,
+        )
         self._generates = type(task).samples is not Task.samples
 
     def __call__(self, event: Event) -> None:
-        if not self._generates or not (event.kind == "end" or (event.kind == "step" and event.step % self.every == 0)):
+        if not self._generates or not (
+            event.kind == "end" or (event.kind == "step" and event.step % self.every == 0)
+        ):
             return
         import torch
 

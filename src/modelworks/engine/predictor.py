@@ -1,7 +1,7 @@
 """Predictor: a Run loaded to answer. The fitted fields that trained it encode the questions and decode the answers.
 
-    predictor = Predictor.load(RunFolder.find("titanic"))
-    columns = predictor.predict(record_batch)["prediction"]
+predictor = Predictor.load(RunFolder.find("titanic"))
+columns = predictor.predict(record_batch)["prediction"]
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Counts:
 class Predictor:
     """Answers rows in batches."""
 
-    def __init__(self, network: Network, task: Task, fields: Mapping[str, Field], batch_size: int = 512) -> None:
+    def __init__(
+        self, network: Network, task: Task, fields: Mapping[str, Field], batch_size: int = 512
+    ) -> None:
         self.network, self.task, self.batch_size = network.eval(), task, batch_size
         self.fields = dict(fields)
         self.inputs = {name: f for name, f in fields.items() if name != task.target}
@@ -55,7 +57,8 @@ class Predictor:
             run.verify()
         usercode.check(run)
         recipe = of_run(run.recipe_tree(), str(run.path / "recipe.yaml"))
-        assert recipe.task is not None and recipe.model is not None
+        assert recipe.task is not None
+        assert recipe.model is not None
         fields = run.fields()
         network = build(recipe.model, recipe.task, fields, recipe.seed)
         load_weights(network, run.path / "model.safetensors")
@@ -95,13 +98,15 @@ class Predictor:
         answers: dict[str, list[Any]] = {}
         names = list(pieces[0]) if pieces else ["prediction"]
         for name in names:
-            column: list[Any] = [None] * batch.num_rows
+            answered: list[Any] = [None] * batch.num_rows
             flat = [value for piece in pieces for value in piece[name]]
             for row, value in zip(good.tolist(), flat, strict=True):
-                column[row] = value
-            answers[name] = column
+                answered[row] = value
+            answers[name] = answered
         if bad:
-            answers["error"] = [f"{bad[row][0]}: {bad[row][1]}" if row in bad else None for row in range(batch.num_rows)]
+            answers["error"] = [
+                f"{bad[row][0]}: {bad[row][1]}" if row in bad else None for row in range(batch.num_rows)
+            ]
         return answers
 
     @staticmethod
@@ -120,7 +125,9 @@ def load_weights(network: Network, path: Path) -> None:
         raise UserError(f"{path}: the weights do not fit the recipe's model: {first}") from None
 
 
-def _pick(name: str, values: np.ndarray, lengths: np.ndarray | None, rows: np.ndarray) -> dict[str, torch.Tensor]:
+def _pick(
+    name: str, values: np.ndarray, lengths: np.ndarray | None, rows: np.ndarray
+) -> dict[str, torch.Tensor]:
     """Some rows of an encoded chunk, as a batch; ragged ones padded with 0."""
     if lengths is None:
         return {name: torch.from_numpy(np.ascontiguousarray(values[rows]))}

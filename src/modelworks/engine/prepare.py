@@ -41,7 +41,10 @@ def store_folder() -> Path:
     """Where prepared data is kept: MODELWORKS_STORE, else `store` in MODELWORKS_CACHE or the user's cache folder."""
     if "MODELWORKS_STORE" in os.environ:
         return Path(os.environ["MODELWORKS_STORE"])
-    base = os.environ.get("MODELWORKS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "modelworks"
+    base = (
+        os.environ.get("MODELWORKS_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "modelworks"
+    )
     return Path(base).expanduser() / "store"
 
 
@@ -55,7 +58,11 @@ def fit(fields: Mapping[str, Field], dataset: Dataset, progress: Progress | None
             progress("fitting fields", number, len(fields))
         dataset.need([field.column or name])
         try:
-            fitted[name] = field if field.fitted else field.fit(dataset.column(field.column or name, "train"), dataset.root)
+            fitted[name] = (
+                field
+                if field.fitted
+                else field.fit(dataset.column(field.column or name, "train"), dataset.root)
+            )
         except UserError as error:
             raise DataError(f"field {name!r} ({field.kind}): {error}") from None
     return fitted
@@ -80,7 +87,11 @@ class Prepared:
 
 
 def prepare(
-    dataset: Dataset, fields: Mapping[str, Field], cache: Path | None = None, progress: Progress | None = None, wanted: str = "train"
+    dataset: Dataset,
+    fields: Mapping[str, Field],
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    wanted: str = "train",
 ) -> Prepared:
     """Encode the dataset, or find it encoded already. Raises DataError when the `wanted` split has no usable row."""
     folder = (cache or store_folder()) / _key(dataset, fields)
@@ -91,13 +102,18 @@ def prepare(
         os.utime(folder)
     report = json.loads((folder / "report.json").read_text("utf-8"))
     if not report["rows"].get(wanted):
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in list(report["quarantined"].items())[:5]) or "none"
+        reasons = (
+            ", ".join(f"{reason}: {count:,}" for reason, count in list(report["quarantined"].items())[:5])
+            or "none"
+        )
         raise DataError(f"{dataset.name}: no usable row ({wanted}); quarantined: {reasons}")
     return Prepared(folder, report)
 
 
-def encode_rows(fields: Mapping[str, Field], columns: Mapping[str, Any], root: Path | None) -> tuple[dict[str, Encoded], dict[int, tuple[str, str]]]:
-    """Encode one chunk (column name → Arrow array); also row of the chunk → (field, why) for rows that cannot be used."""
+def encode_rows(
+    fields: Mapping[str, Field], columns: Mapping[str, Any], root: Path | None
+) -> tuple[dict[str, Encoded], dict[int, tuple[str, str]]]:
+    """Encode one chunk (column → Arrow array); also row of the chunk → (field, why) where it cannot be used."""
     encoded, bad = {}, {}
     for name, field in fields.items():
         encoded[name] = field.encode(columns[field.column or name], root)
@@ -109,7 +125,9 @@ def encode_rows(fields: Mapping[str, Field], columns: Mapping[str, Any], root: P
 class _Writer:
     """Writes one store. After each chunk the files' sizes are recorded, so that a new writer can go on there."""
 
-    def __init__(self, folder: Path, dataset: Dataset, fields: Mapping[str, Field], progress: Progress | None) -> None:
+    def __init__(
+        self, folder: Path, dataset: Dataset, fields: Mapping[str, Field], progress: Progress | None
+    ) -> None:
         self.folder, self.dataset, self.fields, self.progress = folder, dataset, fields, progress
         self.columns: dict[str, dict[str, Any]] = {"row": {"dtype": "int64", "shape": [], "ragged": False}}
         self.rows = dict.fromkeys(SPLITS[:3], 0)
@@ -147,9 +165,20 @@ class _Writer:
                 keep[row] = False
                 key = f"{field}: {why if len(why) < 80 else why[:77] + '…'}"
                 # Reasons may quote the value; past a hundred of them they are told as one.
-                key = key if key in self.quarantined or len(self.quarantined) < 100 else f"{field}: other reasons"
+                key = (
+                    key
+                    if key in self.quarantined or len(self.quarantined) < 100
+                    else f"{field}: other reasons"
+                )
                 self.quarantined[key] = self.quarantined.get(key, 0) + 1
-                self._list(rows[row], splits[row], field, f"quarantined: {why}", columns[self.fields[field].column or field], row)
+                self._list(
+                    rows[row],
+                    splits[row],
+                    field,
+                    f"quarantined: {why}",
+                    columns[self.fields[field].column or field],
+                    row,
+                )
         for name, result in encoded.items():
             for action, where in result.changed.items():
                 where = np.asarray(where)[keep[where]] if len(where) else where
@@ -157,7 +186,14 @@ class _Writer:
                 counts[action] = counts.get(action, 0) + len(where)
                 if self.listed < LISTED:
                     for row in where[: LISTED - self.listed]:
-                        self._list(rows[row], splits[row], name, action, columns[self.fields[name].column or name], int(row))
+                        self._list(
+                            rows[row],
+                            splits[row],
+                            name,
+                            action,
+                            columns[self.fields[name].column or name],
+                            int(row),
+                        )
         for code, split in enumerate(SPLITS[:3]):
             chosen = np.flatnonzero(keep & (splits == code))
             if not len(chosen):
@@ -170,8 +206,14 @@ class _Writer:
     def _write_field(self, split: str, name: str, result: Encoded, chosen: np.ndarray, rows: int) -> None:
         values = result.values
         if name not in self.columns:
-            self.columns[name] = {"dtype": values.dtype.str, "shape": list(values.shape[1:]), "ragged": result.lengths is not None}
-        elif self.columns[name]["dtype"] != values.dtype.str or self.columns[name]["shape"] != list(values.shape[1:]):
+            self.columns[name] = {
+                "dtype": values.dtype.str,
+                "shape": list(values.shape[1:]),
+                "ragged": result.lengths is not None,
+            }
+        elif self.columns[name]["dtype"] != values.dtype.str or self.columns[name]["shape"] != list(
+            values.shape[1:]
+        ):
             raise AssertionError(f"field {name!r} changed its stored form between chunks")
         if result.lengths is None:
             self._write(split, f"{name}.bin", values if len(chosen) == rows else values[chosen])
@@ -200,16 +242,34 @@ class _Writer:
             return
         self.listed += 1
         value = column[index].as_py()
-        shown = value if isinstance(value, (int, float, bool, type(None))) else f"{len(value)} bytes" if isinstance(value, bytes) else str(value)[:200]
-        line = {"row": int(row), "split": SPLITS[int(split)], "field": field, "action": action, "value": shown}
-        self._file("cleaning.jsonl").write((json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        shown = (
+            value
+            if isinstance(value, (int, float, bool, type(None)))
+            else f"{len(value)} bytes"
+            if isinstance(value, bytes)
+            else str(value)[:200]
+        )
+        line = {
+            "row": int(row),
+            "split": SPLITS[int(split)],
+            "field": field,
+            "action": action,
+            "value": shown,
+        }
+        self._file("cleaning.jsonl").write(
+            (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        )
 
     def _record(self, done: int) -> None:
         for file in self.files.values():
             file.flush()
         state = {
-            "done": done, "columns": self.columns, "rows": self.rows, "quarantined": self.quarantined,
-            "changed": self.changed, "listed": self.listed,
+            "done": done,
+            "columns": self.columns,
+            "rows": self.rows,
+            "quarantined": self.quarantined,
+            "changed": self.changed,
+            "listed": self.listed,
             "sizes": {name: os.fstat(file.fileno()).st_size for name, file in self.files.items()},
         }
         _write_json(self.folder / "progress.json", state)
@@ -242,14 +302,23 @@ class _Writer:
                 for ending in (".bin", ".lengths") if column["ragged"] else (".bin",):
                     (self.folder / split / f"{name}{ending}").touch()
         unreadable = self.dataset.quarantine
-        _write_json(self.folder / "report.json", {
-            "rows_in": self.dataset.rows + unreadable.count,
-            "rows": self.rows,
-            "unreadable": {"count": unreadable.count, "reasons": unreadable.reasons, "rows": unreadable.rows[:100]},
-            "quarantined": self.quarantined,
-            "changed": self.changed,
-        })
-        _write_json(self.folder / "store.json", {"version": VERSION, "columns": self.columns, "rows": self.rows})
+        _write_json(
+            self.folder / "report.json",
+            {
+                "rows_in": self.dataset.rows + unreadable.count,
+                "rows": self.rows,
+                "unreadable": {
+                    "count": unreadable.count,
+                    "reasons": unreadable.reasons,
+                    "rows": unreadable.rows[:100],
+                },
+                "quarantined": self.quarantined,
+                "changed": self.changed,
+            },
+        )
+        _write_json(
+            self.folder / "store.json", {"version": VERSION, "columns": self.columns, "rows": self.rows}
+        )
         (self.folder / "progress.json").unlink(missing_ok=True)
 
 
@@ -258,9 +327,18 @@ def _key(dataset: Dataset, fields: Mapping[str, Field]) -> str:
     if dataset.splits is not None:
         digest.update(np.ascontiguousarray(dataset.splits).data)
     for name, field in fields.items():
-        digest.update(json.dumps([name, to_tree(field)], sort_keys=True, ensure_ascii=False, default=str).encode())
+        digest.update(
+            json.dumps([name, to_tree(field)], sort_keys=True, ensure_ascii=False, default=str).encode()
+        )
         for key, value in sorted(field.state.items()):
-            digest.update(key.encode() + (np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else json.dumps(value, sort_keys=True, default=str).encode()))
+            digest.update(
+                key.encode()
+                + (
+                    np.ascontiguousarray(value).tobytes()
+                    if isinstance(value, np.ndarray)
+                    else json.dumps(value, sort_keys=True, default=str).encode()
+                )
+            )
     return digest.hexdigest()[:32]
 
 
@@ -274,7 +352,11 @@ def _locked(folder: Path) -> Any:
 
 def _prune(parent: Path, keep: Path) -> None:
     """Drop the stores unused for longest once all together pass the limit; ones in use stay mapped by their readers."""
-    sized = [(entry.stat().st_mtime, sum(f.stat().st_size for f in entry.rglob("*") if f.is_file()), entry) for entry in parent.iterdir() if entry.is_dir() and entry != keep]
+    sized = [
+        (entry.stat().st_mtime, sum(f.stat().st_size for f in entry.rglob("*") if f.is_file()), entry)
+        for entry in parent.iterdir()
+        if entry.is_dir() and entry != keep
+    ]
     total = 0
     for _, size, entry in sorted(sized, reverse=True):
         total += size

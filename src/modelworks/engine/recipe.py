@@ -43,10 +43,10 @@ class Data(Settings):
 class Evaluate(Settings):
     """How the trained model is judged."""
 
-    bootstrap: int = Setting(200, ge=0, le=10_000)
+    bootstrap: int = Setting(default=200, ge=0, le=10_000)
     """Bootstrap replicates for the 95 % intervals; 0: none."""
-    batch_size: int = Setting(512, ge=1)
-    gallery: int = Setting(12, ge=0, le=200)
+    batch_size: int = Setting(default=512, ge=1)
+    gallery: int = Setting(default=12, ge=0, le=200)
     """Most confident mistakes shown in the report."""
 
 
@@ -59,7 +59,7 @@ class Recipe(Settings):
     """The Run's folder under runs/."""
     target: str = ""
     """The column that is learned; also settable as task.target."""
-    seed: int = Setting(0, ge=0, lt=2**32)
+    seed: int = Setting(default=0, ge=0, lt=2**32)
     """Seed of everything random: splits, initialisation, order, augmentation, dropout."""
     data: Data
     fields: dict[str, Field] = {}
@@ -76,7 +76,11 @@ class Recipe(Settings):
         fields = tree.get("fields")
         if isinstance(fields, Mapping):
             # What only adjusts an inferred kind is checked once that kind is known.
-            tree["fields"] = {k: v for k, v in fields.items() if not (v in IGNORE or (isinstance(v, Mapping) and "kind" not in v))}
+            tree["fields"] = {
+                k: v
+                for k, v in fields.items()
+                if not (v in IGNORE or (isinstance(v, Mapping) and "kind" not in v))
+            }
         for name in ("task", "model"):
             if isinstance(tree.get(name), Mapping) and "kind" not in tree[name]:
                 tree[name] = None
@@ -110,7 +114,10 @@ def load_tree(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: a recipe is a mapping of settings, got {type(tree).__name__}")
     version = tree.get("version", VERSION)
     if isinstance(version, int) and version > VERSION:
-        raise UserError(f"{path}: format version {version} is newer than this modelworks reads ({VERSION})", "upgrade modelworks")
+        raise UserError(
+            f"{path}: format version {version} is newer than this modelworks reads ({VERSION})",
+            "upgrade modelworks",
+        )
     # A kind or a source given by path is meant relative to the recipe when it is not there from here.
     return _rebase(tree, path.parent)
 
@@ -119,7 +126,10 @@ def _rebase(tree: Any, folder: Path) -> Any:
     if isinstance(tree, dict):
         return {
             key: str(folder / value)
-            if key in ("kind", "path", "source") and isinstance(value, str) and not Path(value).exists() and (folder / value).exists()
+            if key in ("kind", "path", "source")
+            and isinstance(value, str)
+            and not Path(value).exists()
+            and (folder / value).exists()
             else _rebase(value, folder)
             for key, value in tree.items()
         }
@@ -133,7 +143,7 @@ def _plain(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if old in tree:
             tree[new] = tree.pop(old)
     problems: list[Problem] = []
-    data = tree.get("data")
+    data: Any = tree.get("data")
     data = {"source": data} if isinstance(data, str) else dict(data) if isinstance(data, Mapping) else data
     if isinstance(data, dict) and isinstance(data.get("source"), str):
         try:
@@ -144,7 +154,9 @@ def _plain(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     if data is None:
         tree.pop("data", None)
         if not problems:
-            problems.append(Problem("data", "is needed and was not given", "data: FILE, or data: {source: …}"))
+            problems.append(
+                Problem("data", "is needed and was not given", "data: FILE, or data: {source: …}")
+            )
         data = STAND_IN  # so that what else is wrong is still found
     tree["data"] = data
     return tree, problems

@@ -20,51 +20,51 @@ from modelworks.engine.schedule import Schedule
 class Train(Settings):
     """How to train."""
 
-    epochs: float | None = Setting(None, gt=0)
+    epochs: float | None = Setting(default=None, gt=0)
     """Passes over the training rows; may be a fraction. The first limit reached ends training."""
-    steps: int | None = Setting(None, ge=0)
+    steps: int | None = Setting(default=None, ge=0)
     """Optimizer steps."""
-    minutes: float | None = Setting(None, gt=0)
+    minutes: float | None = Setting(default=None, gt=0)
     """Wall-clock minutes of training, over all resumed parts."""
     batch_size: int | Literal["full", "auto"] | None = None
     """Rows an optimizer step; `full` for gradient descent on all rows, `auto` for the fastest that fits memory."""
-    micro_batch: int | None = Setting(None, ge=1)
-    """Rows in memory at once; a larger batch is accumulated, with the same result. None: the whole batch up to 4,096."""
+    micro_batch: int | None = Setting(default=None, ge=1)
+    """Rows in memory at once; a larger batch is accumulated, with the same result. None: up to 4,096."""
     find_lr: bool = False
     """Measure the learning rate by a range test (Smith 2017) before training begins."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    l1: float = Setting(0.0, ge=0)
+    l1: float = Setting(default=0.0, ge=0)
     """Weight of the sum of absolute weights (matrices only) in the loss."""
-    l2: float = Setting(0.0, ge=0)
-    """Weight of half the sum of squared weights (matrices only) in the loss; unlike weight decay it passes through the optimizer."""
-    clip: float | None = Setting(None, gt=0)
+    l2: float = Setting(default=0.0, ge=0)
+    """Weight of half the sum of squared weights (matrices only) in the loss; unlike weight decay the optimizer sees it."""
+    clip: float | None = Setting(default=None, gt=0)
     """Largest global norm of the gradient; a longer one is scaled down."""
-    ema: float | None = Setting(None, gt=0, lt=1)
+    ema: float | None = Setting(default=None, gt=0, lt=1)
     """Decay a step of an exponential moving average of the weights, which is then what is validated and kept."""
-    validate_every: int | None = Setting(None, ge=1)
+    validate_every: int | None = Setting(default=None, ge=1)
     """Steps between validations; None: once an epoch."""
     metric: str | None = None
     """Metric of the validation split that chooses the weights; None: the task's primary one, or `loss` where fewer
     than 1,000 rows validate."""
     choose: Literal["best", "last"] = "best"
     """Keep the weights of the best validation or the last ones."""
-    patience: int | None = Setting(None, ge=1)
+    patience: int | None = Setting(default=None, ge=1)
     """Stop after so many validations without improvement."""
     target_metric: float | None = None
     """Stop when the metric reaches this."""
     target_loss: float | None = None
     """Stop when the training loss of a step falls to this."""
     guard: Guard = Guard()
-    checkpoint_seconds: float = Setting(60.0, ge=0)
+    checkpoint_seconds: float = Setting(default=60.0, ge=0)
     """Seconds between checkpoints; 0: only by steps and at the end."""
-    checkpoint_steps: int | None = Setting(None, ge=1)
+    checkpoint_steps: int | None = Setting(default=None, ge=1)
     """Steps between checkpoints, besides."""
-    keep_checkpoints: int = Setting(2, ge=1)
+    keep_checkpoints: int = Setting(default=2, ge=1)
     """Checkpoints kept on disk."""
-    log_every: int | None = Setting(None, ge=1)
+    log_every: int | None = Setting(default=None, ge=1)
     """Steps between lines of metrics.jsonl; None: about 50 an epoch at the most."""
-    threads: int | None = Setting(None, ge=1)
+    threads: int | None = Setting(default=None, ge=1)
     """CPU threads; None: what torch chooses."""
     device: str | None = None
     """`cpu`, `cuda`, `mps`, `cuda:1` …; None: an accelerator when there is one."""
@@ -92,7 +92,13 @@ def resolve(train: dict[str, Any], suggested: dict[str, Any], rows: int) -> Trai
     if settings.batch_size is None:
         # Small data wants small steps; large data wants few, efficient ones.
         changes["batch_size"] = max(16, min(256, 1 << max(rows // 40, 1).bit_length()))
-    if given.epochs is None and given.steps is None and given.minutes is None and settings.epochs is None and settings.steps is None:
+    if (
+        given.epochs is None
+        and given.steps is None
+        and given.minutes is None
+        and settings.epochs is None
+        and settings.steps is None
+    ):
         # About 3,000 steps of work, between 3 and 60 passes.
         batch = changes.get("batch_size", settings.batch_size)
         per_epoch = max(rows / (batch if isinstance(batch, int) else rows), 1)
@@ -104,8 +110,16 @@ def resolve(train: dict[str, Any], suggested: dict[str, Any], rows: int) -> Trai
 
 def describe(train: Train) -> str:
     """One line for people: `10 epochs · batch 128 · adamw lr 0.001 · cosine`."""
-    limits = [f"{train.epochs:g} epochs" if train.epochs else "", f"{train.steps:,} steps" if train.steps is not None else "",
-              f"{train.minutes:g} minutes" if train.minutes else ""]
+    limits = [
+        f"{train.epochs:g} epochs" if train.epochs else "",
+        f"{train.steps:,} steps" if train.steps is not None else "",
+        f"{train.minutes:g} minutes" if train.minutes else "",
+    ]
     tree = to_tree(train)
-    parts = [" or ".join(limit for limit in limits if limit), f"batch {train.batch_size}", tree["optimizer"]["kind"], tree["schedule"]["kind"]]
+    parts = [
+        " or ".join(limit for limit in limits if limit),
+        f"batch {train.batch_size}",
+        tree["optimizer"]["kind"],
+        tree["schedule"]["kind"],
+    ]
     return " · ".join(part for part in parts if part)

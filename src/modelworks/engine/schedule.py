@@ -41,33 +41,33 @@ class Schedule(Settings):
         "plateau",
     ] = "cosine"  # fmt: skip
     """`wsd` is warm-up, stable, decay; `one_cycle` is Smith & Topin 2018; `cyclic` triangular, Smith 2017."""
-    warmup: float | None = Setting(None, ge=0)
+    warmup: float | None = Setting(default=None, ge=0)
     """Length of the linear rise from 0."""
-    floor: float | None = Setting(None, ge=0, lt=1)
+    floor: float | None = Setting(default=None, ge=0, lt=1)
     """Smallest factor; where the course ends, or each cycle's low point."""
-    power: float | None = Setting(None, gt=0)
+    power: float | None = Setting(default=None, gt=0)
     """polynomial: (1 − progress)^power."""
-    cycles: int | None = Setting(None, ge=1)
+    cycles: int | None = Setting(default=None, ge=1)
     """cosine: falls, each restarting at the peak (Loshchilov & Hutter 2017)."""
-    decay: float | None = Setting(None, gt=0)
+    decay: float | None = Setting(default=None, gt=0)
     """wsd: length of the fall at the end."""
     shape: Literal["linear", "sqrt", "cosine"] | None = None
     """wsd: how it falls; sqrt is 1 − √progress (Hägele et al. 2024)."""
-    every: float | None = Setting(None, gt=0)
+    every: float | None = Setting(default=None, gt=0)
     """Length between falls (step), over which gamma applies once (exponential), or of one cycle (cyclic)."""
-    gamma: float | None = Setting(None, gt=0, le=1)
+    gamma: float | None = Setting(default=None, gt=0, le=1)
     """Factor of a fall; cyclic: of the height, each cycle."""
     at: list[float] | None = None
     """step: when to fall, instead of `every`."""
-    peak: float | None = Setting(None, gt=0, lt=1)
+    peak: float | None = Setting(default=None, gt=0, lt=1)
     """one_cycle: where the peak is, as a share of all steps."""
-    start: float | None = Setting(None, gt=0, le=1)
+    start: float | None = Setting(default=None, gt=0, le=1)
     """one_cycle: the first factor."""
-    patience: int | None = Setting(None, ge=0)
+    patience: int | None = Setting(default=None, ge=0)
     """plateau: validations without improvement that are waited out."""
-    threshold: float | None = Setting(None, ge=0, lt=1)
+    threshold: float | None = Setting(default=None, ge=0, lt=1)
     """plateau: the smallest relative improvement that counts."""
-    cooldown: int | None = Setting(None, ge=0)
+    cooldown: int | None = Setting(default=None, ge=0)
     """plateau: validations after a fall that are not counted."""
 
     @model_validator(mode="before")

@@ -42,15 +42,15 @@ class Split(Settings):
     """`stratified` gives each class (or range of a numeric target) its share of every split; `time` trains on
     the past and tests on the latest; `group` keeps rows with one value of `column` together; `given` follows
     `column`. `auto`: given where there is a column `split`, stratified for a class as target, else random."""
-    valid: float = Setting(0.1, ge=0, lt=1)
+    valid: float = Setting(default=0.1, ge=0, lt=1)
     """Share of the rows that chooses the weights; 0: none. A given split without it cuts it from training."""
-    test: float = Setting(0.1, ge=0, lt=1)
+    test: float = Setting(default=0.1, ge=0, lt=1)
     """Share of the rows that judges the result; 0: none. A given split without test rows gets none."""
     column: str | None = None
     """For time, group and given (there `split` when not named)."""
     duplicates: Literal["together", "apart"] = "together"
     """`apart` ignores that rows have equal inputs: for tables of few distinct rows, where that is no leak."""
-    bins: int = Setting(10, ge=2, le=1000)
+    bins: int = Setting(default=10, ge=2, le=1000)
     """stratified: ranges, by quantile, of a numeric target."""
     stable: bool = False
     """Never move a row when others are added; shares are then met on average only."""
@@ -283,7 +283,8 @@ def given_codes(dataset: Dataset, column: str = "split") -> np.ndarray:
     """The split that each row names in its own column: uint8 (rows,) codes into SPLITS; DataError for odd names."""
     import numpy as np
 
-    work = _Work(dataset, Split(by="given", column=column), np.zeros(dataset.rows, np.uint8), np.ones(dataset.rows, bool))
+    live, codes = np.ones(dataset.rows, bool), np.zeros(dataset.rows, np.uint8)
+    work = _Work(dataset, Split(by="given", column=column), None, False, 0, live, codes)
     _given(work, column)
     return work.codes
 

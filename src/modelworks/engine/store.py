@@ -1,7 +1,7 @@
 """Store: encoded columns in memory-mapped files, gathered in batches.
 
     store = Store.open(folder, "train")
-    batch = store.gather(positions)          # {"age": (B, 1) float32, "text": (B, T) int32, "text.length": (B,), "row": (B,)}
+    batch = store.gather(positions)   # {"age": (B, 1) float32, "text": (B, T) int32, "text.length": (B,), …}
 
 One split is one folder: FIELD.bin (values end to end), FIELD.lengths (ragged fields), row.bin (row numbers of the
 dataset). `engine/prepare.py` writes it.
@@ -46,14 +46,18 @@ class Store:
             self._values[name] = self._map(name, column)
             if column.ragged:
                 lengths = np.fromfile(folder / f"{name}.lengths", np.int32)
-                self._starts[name] = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+                self._starts[name] = torch.from_numpy(
+                    np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+                )
         self.bytes = sum(len(m) for m in self._maps)
 
     @classmethod
     def open(cls, folder: Path, split: str) -> Store:
         """The store of a split that `prepare` has written."""
         meta = json.loads((folder / "store.json").read_text())
-        columns = {name: Column(c["dtype"], tuple(c["shape"]), c["ragged"]) for name, c in meta["columns"].items()}
+        columns = {
+            name: Column(c["dtype"], tuple(c["shape"]), c["ragged"]) for name, c in meta["columns"].items()
+        }
         return cls(folder / split, columns, meta["rows"].get(split, 0))
 
     def __len__(self) -> int:
@@ -66,7 +70,9 @@ class Store:
             return torch.from_numpy(np.empty((0, *column.shape), kind))
         with path.open("rb") as file:
             # A private writable mapping: torch wants writable memory; nothing is ever written to it.
-            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            mapped = mmap.mmap(
+                file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+            )
         self._maps.append(mapped)
         return torch.from_numpy(np.frombuffer(mapped, kind).reshape(-1, *column.shape))
 
@@ -93,7 +99,11 @@ class Store:
                 steps_T = torch.arange(longest)
                 padding_BT = steps_T >= length_B[:, None]
                 picked = (first_B[:, None] + steps_T).clamp_(max=max(len(values) - 1, 0))
-                padded = values[picked] if longest else values.new_zeros(len(positions), 0, *self.columns[name].shape)
+                padded = (
+                    values[picked]
+                    if longest
+                    else values.new_zeros(len(positions), 0, *self.columns[name].shape)
+                )
                 if padded.dtype == torch.uint16:  # torch can hardly compute with it
                     padded = padded.to(torch.int32)
                 padded[padding_BT] = 0

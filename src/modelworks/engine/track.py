@@ -40,13 +40,21 @@ class JsonLog:
             return
         if event.kind in ("step", "valid"):
             line = {
-                "step": event.step, "samples": event.samples, "seconds": round(event.seconds, 3),
-                "split": "train" if event.kind == "step" else "valid", "metrics": dict(event.metrics),
+                "step": event.step,
+                "samples": event.samples,
+                "seconds": round(event.seconds, 3),
+                "split": "train" if event.kind == "step" else "valid",
+                "metrics": dict(event.metrics),
             }
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         elif event.message or event.kind == "checkpoint":
-            line = {"time": round(time.time(), 3), "step": event.step, "kind": event.kind, "message": event.message}
+            line = {
+                "time": round(time.time(), 3),
+                "step": event.step,
+                "kind": event.kind,
+                "message": event.message,
+            }
             self._events.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._events.flush()
 
@@ -69,7 +77,14 @@ def _step(line: str) -> float:
 class Console:
     """A progress bar on a terminal, one plain line a validation elsewhere."""
 
-    def __init__(self, total: int, per_epoch: int, metric: str, minutes: float | None = None, echo: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        per_epoch: int,
+        metric: str,
+        minutes: float | None = None,
+        echo: Callable[[str], None] | None = None,
+    ) -> None:
         self.total, self.per_epoch, self.metric, self.minutes = total, per_epoch, metric, minutes
         self.echo = echo or (lambda text: print(text, flush=True))
         self._shown, self._mark, self._rate, self._loss = 0.0, (0, 0.0), 0.0, None
@@ -82,9 +97,15 @@ class Console:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(
-                TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[loss]}"), TextColumn("{task.fields[best]}"),
-                TextColumn("{task.fields[left]}"), console=Rich(stderr=True), transient=True,
+                TextColumn("{task.fields[epoch]}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[speed]}"),
+                TextColumn("{task.fields[loss]}"),
+                TextColumn("{task.fields[best]}"),
+                TextColumn("{task.fields[left]}"),
+                console=Rich(stderr=True),
+                transient=True,
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=1.0, epoch="", speed="", loss="", best="", left="")
@@ -99,20 +120,29 @@ class Console:
             self._measure(event)
             if self._bar is not None:
                 self._bar.update(
-                    self._task, completed=self._share(event), epoch=f"epoch {event.epoch:.1f}", speed=f"{self._rate:,.0f} rows/s",
-                    loss=f"loss {self._loss:.4f}" if self._loss is not None else "", best=self._best, left=self._left(event),
+                    self._task,
+                    completed=self._share(event),
+                    epoch=f"epoch {event.epoch:.1f}",
+                    speed=f"{self._rate:,.0f} rows/s",
+                    loss=f"loss {self._loss:.4f}" if self._loss is not None else "",
+                    best=self._best,
+                    left=self._left(event),
                 )
             elif event.seconds > 5:
-                self.echo(f"  step {event.step:>7,}  epoch {event.epoch:6.2f}  loss {_number(self._loss)}  {self._rate:,.0f} rows/s  {self._left(event)}")
+                self.echo(
+                    f"  step {event.step:>7,}  epoch {event.epoch:6.2f}  loss {_number(self._loss)}"
+                    f"  {self._rate:,.0f} rows/s  {self._left(event)}"
+                )
         elif event.kind == "valid":
             self._measure(event)
             value = event.metrics.get(self.metric)
             self._best = f"{self.metric} {_number(value)}"
             loss = event.metrics.get("loss")
-            shown = f"  epoch {event.epoch:6.2f}  step {event.step:>7,}  loss {_number(self._loss)}  valid loss {_number(loss)}"
+            shown = f"  epoch {event.epoch:6.2f}  step {event.step:>7,}  loss {_number(self._loss)}"
+            shown += f"  valid loss {_number(loss)}"
             shown += f"  {self.metric} {_number(value)}" if self.metric != "loss" else ""
             now = time.monotonic()
-            # Short epochs would fill the screen: a line every other second tells as much, and the last one comes with the end.
+            # Short epochs would fill the screen; a line every other second tells as much. The end brings the last.
             self._line = f"{shown}  {self._rate:,.0f} rows/s  {self._left(event)}"
             if now - self._told >= 2.0:
                 self._told = now
@@ -148,7 +178,13 @@ class Console:
         if share <= 0 or event.seconds < 1:
             return ""
         left = event.seconds * (1 - share) / share
-        return f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left" if left < 6000 else f"{left / 3600:.1f} h left"
+        return (
+            f"{left:.0f} s left"
+            if left < 100
+            else f"{left / 60:.0f} min left"
+            if left < 6000
+            else f"{left / 3600:.1f} h left"
+        )
 
 
 def _number(value: float | None) -> str:

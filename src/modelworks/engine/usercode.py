@@ -33,8 +33,15 @@ def check(run: RunFolder) -> None:
     for name in sorted(set(files(run.recipe_tree())) | set(files(run.json("fields/fields.json")))):
         path = Path(name)
         if path.resolve().is_relative_to(run.path.resolve()):
-            raise UserError(f"{run.path}: names code inside itself ({name})", "a Run brings no code; put the file elsewhere if you trust it")
+            raise UserError(
+                f"{run.path}: names code inside itself ({name})",
+                "a Run brings no code; put the file elsewhere if you trust it",
+            )
         if not path.is_file():
-            raise UserError(f"{run.path}: was trained with {name}, which is not there", "put the file back where it was")
+            raise UserError(
+                f"{run.path}: was trained with {name}, which is not there", "put the file back where it was"
+            )
         if run.complete and known.get(name) != sha256(path):
-            raise UserError(f"{run.path}: {name} is not the file it was trained with", "restore it, or train anew")
+            raise UserError(
+                f"{run.path}: {name} is not the file it was trained with", "restore it, or train anew"
+            )

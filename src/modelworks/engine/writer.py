@@ -81,13 +81,13 @@ class CsvWriter(Writer):
         super().__enter__()
         self._file = self._partial.open("w", encoding="utf-8", newline="") if self._partial else sys.stdout
         self._csv = csv.writer(self._file, lineterminator="\n")
-        self._names: list[str] | None = None
+        self._begun = False
         return self
 
     def put(self, table: pa.Table) -> None:
-        if self._names is None:
-            self._names = table.column_names
-            self._csv.writerow(self._names)
+        if not self._begun:
+            self._csv.writerow(table.column_names)
+            self._begun = True
         self._csv.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def close(self) -> None:
@@ -106,7 +106,9 @@ class JsonWriter(Writer):
         return self
 
     def put(self, table: pa.Table) -> None:
-        self._file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.to_pylist())
+        self._file.writelines(
+            json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.to_pylist()
+        )
 
     def close(self) -> None:
         if self._partial:
@@ -135,7 +137,13 @@ class ParquetWriter(Writer):
 def writer_for(output: Path | None, format_: str | None) -> Writer:
     """The writer that the output's ending asks for."""
     ending = output.suffix.lower().lstrip(".") if output else format_ or "csv"
-    kinds: dict[str, type[Writer]] = {"csv": CsvWriter, "jsonl": JsonWriter, "ndjson": JsonWriter, "parquet": ParquetWriter, "pq": ParquetWriter}
+    kinds: dict[str, type[Writer]] = {
+        "csv": CsvWriter,
+        "jsonl": JsonWriter,
+        "ndjson": JsonWriter,
+        "parquet": ParquetWriter,
+        "pq": ParquetWriter,
+    }
     if ending not in kinds:
         raise UserError(f"{output}: cannot write {ending!r}", "OUT.csv, OUT.jsonl or OUT.parquet")
     if output is None and ending == "parquet":
@@ -146,8 +154,13 @@ def writer_for(output: Path | None, format_: str | None) -> Writer:
 def _writable(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Without the columns that no table file can hold: pictures and sounds as bytes or arrays."""
     keep = [
-        field.name for field in batch.schema
-        if not (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_struct(field.type)
-                or isinstance(field.type, pa.BaseExtensionType))
+        field.name
+        for field in batch.schema
+        if not (
+            pa.types.is_binary(field.type)
+            or pa.types.is_large_binary(field.type)
+            or pa.types.is_struct(field.type)
+            or isinstance(field.type, pa.BaseExtensionType)
+        )
     ]
     return batch.select(keep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +36,17 @@ class Inputs(nn.Module):
         self.embeddings = nn.ModuleList(
             nn.Embedding(indexed[name].size, embedding_width(indexed[name].size)) for name in self.embedded
         )
-        for embedding in self.embeddings:  # torch's N(0, 1) would be as loud as a standardised number
+        tables: list[Any] = list(self.embeddings)
+        for embedding in tables:  # torch's N(0, 1) would be as loud as a standardised number
             nn.init.uniform_(embedding.weight, -0.1, 0.1)
         self.bits = sum(indexed[name].size for name in self.one_hot)
         first = torch.tensor([0, *(indexed[name].size for name in self.one_hot)])[:-1].cumsum(0)
+        self.first: Tensor
         self.register_buffer("first", first)  # where each one-hot category begins
         self.width = (
             sum(flat_width(name, inputs[name]) for name in self.dense)
             + self.bits
-            + sum(embedding.embedding_dim for embedding in self.embeddings)
+            + sum(embedding.embedding_dim for embedding in tables)
         )
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -42,7 +42,7 @@ class Bag(Model):
     """Non-linearity of those layers."""
     normalisation: RowNormalisation = "none"
     """Norm of those layers."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of the mean's and of each layer's units dropped in training."""
     initialisation: Initialisation = "default"
     """How the matrices start; the vectors start uniform ± 1/width, as fastText's, unless this is normal."""

@@ -35,7 +35,7 @@ class Cnn(Model):
 
     forms: ClassVar[tuple[str, ...]] = ("image", "frames")
 
-    channels: list[PositiveInt] | None = Setting(None, min_length=1)
+    channels: list[PositiveInt] | None = Setting(default=None, min_length=1)
     """Channels of each stage; when not given, 32, 64, 128 and then 256, until 3 to 7 pixels are left."""
     convolutions: PositiveInt = 1
     """Convolutions a stage."""
@@ -53,7 +53,7 @@ class Cnn(Model):
     """Non-linearity after each layer."""
     normalisation: Normalisation = "batch"
     """Norm of the convolutions; group is for images only."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of units dropped before and after each fully connected layer in training."""
     initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""

@@ -44,7 +44,7 @@ class Densenet(Model):
     """Non-linearity after each norm."""
     normalisation: Normalisation = "batch"
     """Norm before each convolution."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of each layer's output dropped in training (the paper: 0.2 without augmentation)."""
     initialisation: Initialisation = "he"
     """How the matrices start."""

@@ -40,7 +40,7 @@ class FtTransformer(Model):
     """Number of blocks."""
     heads: PositiveInt = 8
     """Attention heads of a block; they share the width."""
-    ratio: float = Setting(4 / 3, gt=0)
+    ratio: float = Setting(default=4 / 3, gt=0)
     """Width of the feed-forward layer, in widths."""
     gated: bool = True
     """Gate the feed-forward layer (Shazeer 2020): ReGLU with relu."""
@@ -50,11 +50,11 @@ class FtTransformer(Model):
     """Non-linearity of the feed-forward layers, and of the row's vector at the end."""
     normalisation: StepNormalisation = "layer"
     """Norm before each half of a block, but for the first, and at the end."""
-    dropout: float = Setting(0.1, ge=0, lt=1)
+    dropout: float = Setting(default=0.1, ge=0, lt=1)
     """Share of the feed-forward layers' units dropped in training."""
-    attention_dropout: float = Setting(0.2, ge=0, lt=1)
+    attention_dropout: float = Setting(default=0.2, ge=0, lt=1)
     """Share of attention weights dropped in training."""
-    residual_dropout: float = Setting(0.0, ge=0, lt=1)
+    residual_dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share dropped of what each half of a block adds."""
     initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""
@@ -133,8 +133,9 @@ class Network(nn.Module):
             )
             for _ in range(settings.depth)
         )
-        self.blocks[0].norm1 = nn.Identity()  # the paper found the first norm to hurt
-        for block in self.blocks:
+        blocks: list[Any] = list(self.blocks)
+        blocks[0].norm1 = nn.Identity()  # the paper found the first norm to hurt
+        for block in blocks:
             # On the gate before it meets the rest: the same as on their product.
             block.feedforward.act = nn.Sequential(block.feedforward.act, nn.Dropout(settings.dropout))
         self.norm = normalisation(settings.normalisation, settings.width)

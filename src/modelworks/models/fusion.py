@@ -9,7 +9,7 @@ default for its form. B rows, M encoders, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Setting
@@ -54,7 +54,7 @@ class Fusion(Model):
     """Non-linearity of the projections (gated has tanh) and layers."""
     normalisation: RowNormalisation = "none"
     """Norm of the layers; projections always have a layer norm, since encoders differ in scale."""
-    dropout: float = Setting(0.1, ge=0, lt=1)
+    dropout: float = Setting(default=0.1, ge=0, lt=1)
     """Share of the combined features and of each layer's units dropped in training."""
     initialisation: Initialisation = "default"
     """How the matrices of the combination start; encoders have their own setting."""
@@ -99,7 +99,7 @@ def default_encoder(inputs: Mapping[str, Layout]) -> Model:
 class Network(nn.Module):
     """Encoders, projections to one width, combination, layers."""
 
-    def __init__(self, encoders: list[nn.Module], settings: Fusion) -> None:
+    def __init__(self, encoders: list[Any], settings: Fusion) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.combine, width = settings.combine, settings.width

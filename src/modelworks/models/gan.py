@@ -40,13 +40,13 @@ class Gan(Model):
     generator: Literal["mlp", "dcgan"] = "mlp"
     """mlp: fully connected layers, for small images; dcgan: strided convolutions, for sides that halve down
     to 4 … 8 (28, 32, 64, 128)."""
-    widths: list[PositiveInt] = Setting([256, 512, 1024], min_length=1)
+    widths: list[PositiveInt] = Setting(default=[256, 512, 1024], min_length=1)
     """mlp only: units of the generator's layers; the discriminator has them the other way round."""
     channels: PositiveInt = 64
     """dcgan only: channels at the finest level; each coarser level has twice as many."""
     slope: NonNegativeFloat = 0.2
     """Slope of the discriminator's LeakyReLU below zero."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """mlp only: share of the discriminator's units dropped after each activation in training."""
 
     def build(self, inputs: Mapping[str, Layout], features: Features = "row") -> nn.Module:

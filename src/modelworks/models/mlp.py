@@ -33,13 +33,13 @@ class Mlp(Model):
     """Width of each layer; when not given, `depth` layers of `width`."""
     width: PositiveInt = 256
     """Units of each layer."""
-    depth: int = Setting(2, ge=0)
+    depth: int = Setting(default=2, ge=0)
     """Number of layers."""
     activation: Activation = "relu"
     """Non-linearity after each layer."""
     normalisation: RowNormalisation = "none"
     """Norm between a layer and its activation."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of units dropped after each activation in training."""
     initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own."""

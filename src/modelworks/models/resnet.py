@@ -44,7 +44,7 @@ class Resnet(Model):
     """Non-linearity after each norm."""
     normalisation: Normalisation = "batch"
     """Norm after each convolution."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of features dropped before the head in training."""
     initialisation: Initialisation = "he"
     """How the matrices start."""

@@ -44,7 +44,7 @@ class Rnn(Model):
     """How the steps become one vector; last: the state after the last step (backwards: after the first)."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Non-linearity of cell rnn; lstm and gru have their own."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share dropped of each layer's input and of the features in training."""
     initialisation: Initialisation = "default"
     """How the matrices start; default is torch's own, uniform ± 1/√width."""

@@ -47,7 +47,7 @@ class Tabular(Model):
     """Non-linearity after each layer."""
     normalisation: Literal["layer", "rms", "none"] = "none"
     """Norm between a layer and its activation."""
-    dropout: float = Setting(0.2, ge=0, lt=1)
+    dropout: float = Setting(default=0.2, ge=0, lt=1)
     """Share of units dropped after each activation in training."""
     embedding: Literal["piecewise", "linear", "none"] = "piecewise"
     """How a number enters: as a learned piecewise-linear function of it, bent at training quantiles

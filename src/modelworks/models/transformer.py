@@ -39,7 +39,7 @@ class Transformer(Model):
     """Number of blocks."""
     heads: PositiveInt = 4
     """Attention heads of a block; they share the width."""
-    ratio: float = Setting(4.0, gt=0)
+    ratio: float = Setting(default=4.0, gt=0)
     """Width of the feed-forward layer, in widths."""
     gated: bool = False
     """Gate the feed-forward layer (Shazeer 2020): SwiGLU with silu, GEGLU with gelu."""
@@ -53,9 +53,9 @@ class Transformer(Model):
     """Non-linearity of the feed-forward layers."""
     normalisation: Literal["layer", "rms", "none"] = "layer"
     """The norm."""
-    dropout: float = Setting(0.1, ge=0, lt=1)
+    dropout: float = Setting(default=0.1, ge=0, lt=1)
     """Share dropped after the embedding and in each residual branch in training."""
-    attention_dropout: float = Setting(0.0, ge=0, lt=1)
+    attention_dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share of attention weights dropped in training; above 0 the fused CPU kernel cannot be used."""
     initialisation: Initialisation = "normal"
     """How the matrices start."""

@@ -42,7 +42,7 @@ class Vgg(Model):
     """Non-linearity after each layer."""
     normalisation: Normalisation = "batch"
     """Norm after each convolution; the paper had none."""
-    dropout: float = Setting(0.5, ge=0, lt=1)
+    dropout: float = Setting(default=0.5, ge=0, lt=1)
     """Share of units dropped after each fully connected layer in training."""
     initialisation: Initialisation = "he"
     """How the matrices start. Without a norm only `he` keeps the signal alive through 19 layers."""

@@ -45,7 +45,7 @@ class Vit(Model):
     """Number of blocks."""
     heads: PositiveInt | None = None
     """Attention heads of a block."""
-    ratio: float = Setting(4.0, gt=0)
+    ratio: float = Setting(default=4.0, gt=0)
     """Width of the feed-forward layer, in widths."""
     patch: PositiveInt | None = None
     """Side of a patch in pixels; when not given, a power of two up to 16 that leaves 7 patches a side."""
@@ -57,7 +57,7 @@ class Vit(Model):
     """Non-linearity of the feed-forward layers."""
     normalisation: StepNormalisation = "layer"
     """Norm before each half of a block and at the end."""
-    dropout: float = Setting(0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share dropped after the embedding and in each residual branch in training."""
     initialisation: Initialisation = "normal"
     """How the matrices start."""

@@ -27,7 +27,7 @@ class Csv(Source):
 
     path: Path
     """The file; gzip is recognised by content."""
-    delimiter: str | None = Setting(None, min_length=1, max_length=1)
+    delimiter: str | None = Setting(default=None, min_length=1, max_length=1)
     """What stands between cells; found out from the first rows when not given (`,` tab `;` `|`)."""
     encoding: str | None = None
     """Text encoding; found out when not given (utf-8, utf-16, gb18030, and latin-1 last)."""

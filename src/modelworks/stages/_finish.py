@@ -34,24 +34,43 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
     from modelworks.report import card
     from modelworks.report import run as page
 
-    recipe, fields, prepared, dataset, task = taken.recipe, taken.fields, taken.prepared, taken.dataset, taken.recipe.task
+    recipe, fields, prepared, dataset, task = (
+        taken.recipe,
+        taken.fields,
+        taken.prepared,
+        taken.dataset,
+        taken.recipe.task,
+    )
     assert task is not None
     device = str(next(learned.network.parameters()).device)
     write_tensors(run.path / "model.safetensors", learned.network.state_dict())
     result = measure(recipe, fields, prepared, learned.network, learned.metric)
-    result["training"] = {"seconds": round(learned.end.seconds, 3), "steps": learned.end.step, "samples": learned.end.samples,
-                          "stopped": learned.end.message, "parameters": learned.parameters}
+    result["training"] = {
+        "seconds": round(learned.end.seconds, 3),
+        "steps": learned.end.step,
+        "samples": learned.end.samples,
+        "stopped": learned.end.message,
+        "parameters": learned.parameters,
+    }
     mistakes = result.pop("mistakes")
     run.write_json("evaluation.json", result)
     write_gallery(run, task, fields, dataset, mistakes)
     names = [field.column or name for name, field in fields.items()]
     column = fields[task.target].column or task.target if task.target in fields else None
-    run.write_json("data.json", {
-        **audit(dataset, column, fields, AUDITED),
-        "cleaning": {**_plain(taken.cleaning), **prepared.report, "split": taken.split, "listed": prepared.cleaning()},
-        "hashes": {"source": dataset.fingerprint},
-        "columns_used": names,
-    })
+    run.write_json(
+        "data.json",
+        {
+            **audit(dataset, column, fields, AUDITED),
+            "cleaning": {
+                **_plain(taken.cleaning),
+                **prepared.report,
+                "split": taken.split,
+                "listed": prepared.cleaning(),
+            },
+            "hashes": {"source": dataset.fingerprint},
+            "columns_used": names,
+        },
+    )
     run.write_json("environment.json", environment(recipe.seed, device, usercode.hashes(run.recipe_tree())))
     card.write(run.path)
     page.write(run.path)
@@ -59,12 +78,22 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
     tell(echo, run, result)
 
 
-def measure(recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, network: Any, metric: str) -> dict[str, Any]:
+def measure(
+    recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, network: Any, metric: str
+) -> dict[str, Any]:
     """evaluation.json of the held-out splits, and the test split's (else the validation's) worst mistakes."""
     task = recipe.task
     assert task is not None
     trivial = judge.trivial_answer(task, fields, prepared.store("train"))
-    found: dict[str, Any] = {"primary": task.primary or "loss", "chosen_by": metric, "splits": {}, "baseline": {}, "details": {}, "seconds": {}, "rows": {}}
+    found: dict[str, Any] = {
+        "primary": task.primary or "loss",
+        "chosen_by": metric,
+        "splits": {},
+        "baseline": {},
+        "details": {},
+        "seconds": {},
+        "rows": {},
+    }
     mistakes: list[judge.Mistake] = []
     for split in ("valid", "test"):
         if not prepared.report["rows"].get(split):
@@ -72,8 +101,15 @@ def measure(recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, net
         started = time.perf_counter()
         store = prepared.store(split)
         judged = judge.evaluate(
-            network, task, fields, store, batch_size=recipe.evaluate.batch_size, bootstrap=recipe.evaluate.bootstrap,
-            seed=recipe.seed, gallery=recipe.evaluate.gallery, baseline=trivial,
+            network,
+            task,
+            fields,
+            store,
+            batch_size=recipe.evaluate.batch_size,
+            bootstrap=recipe.evaluate.bootstrap,
+            seed=recipe.seed,
+            gallery=recipe.evaluate.gallery,
+            baseline=trivial,
         )
         found["splits"][split], found["baseline"][split] = judged["metrics"], judged["baseline"]
         found["details"][split], found["rows"][split] = judged["details"], len(store)
@@ -83,7 +119,9 @@ def measure(recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, net
     return found
 
 
-def write_gallery(run: RunFolder, task: Task, fields: Mapping[str, Field], dataset: Dataset, mistakes: list[judge.Mistake]) -> None:
+def write_gallery(
+    run: RunFolder, task: Task, fields: Mapping[str, Field], dataset: Dataset, mistakes: list[judge.Mistake]
+) -> None:
     """gallery.json and gallery/: the inputs of the most confident mistakes as a person sees them."""
     if not mistakes:
         return
@@ -94,13 +132,30 @@ def write_gallery(run: RunFolder, task: Task, fields: Mapping[str, Field], datas
         inputs = {}
         for name, field in fields.items():
             if name != task.target:
-                inputs[name] = _shown(run, f"{index:02d}-{name}", field, table.column(field.column or name)[index].as_py(), table.column(field.column or name).type, dataset)
+                inputs[name] = _shown(
+                    run,
+                    f"{index:02d}-{name}",
+                    field,
+                    table.column(field.column or name)[index].as_py(),
+                    table.column(field.column or name).type,
+                    dataset,
+                )
         prediction, truth = target.decode(np.asarray([mistake.prediction, mistake.truth]))
-        entries.append({"row": mistake.row, "truth": truth, "prediction": prediction, "confidence": mistake.confidence, "inputs": inputs})
+        entries.append(
+            {
+                "row": mistake.row,
+                "truth": truth,
+                "prediction": prediction,
+                "confidence": mistake.confidence,
+                "inputs": inputs,
+            }
+        )
     run.write_bytes("gallery.json", json.dumps(entries, ensure_ascii=False, indent=1, default=str).encode())
 
 
-def _shown(run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataType, dataset: Dataset) -> dict[str, Any]:
+def _shown(
+    run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataType, dataset: Dataset
+) -> dict[str, Any]:
     """One input as the report shows it: text, a file beside it, or a plain value."""
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
     if isinstance(value, dict):
@@ -108,7 +163,10 @@ def _shown(run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataTyp
     form = field.layout.form
     media = "audio" if field.kind == "audio" else "image" if form == "image" else ""
     if not media:
-        return {"type": "text" if form == "tokens" else "value", "value": value if isinstance(value, (int, float)) else str(value)[:2000]}
+        return {
+            "type": "text" if form == "tokens" else "value",
+            "value": value if isinstance(value, (int, float)) else str(value)[:2000],
+        }
     if isinstance(value, list):
         from modelworks.engine.pictures import save_grid
 
@@ -124,7 +182,10 @@ def _shown(run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataTyp
     else:
         ending, data = (".wav" if media == "audio" else ".png"), bytes(value or b"")
     if not data or len(data) > 4 << 20:
-        return {"type": "value", "value": str(value)[:200] if isinstance(value, str) else f"{len(data)} bytes"}
+        return {
+            "type": "value",
+            "value": str(value)[:200] if isinstance(value, str) else f"{len(data)} bytes",
+        }
     (run.path / "gallery").mkdir(exist_ok=True)
     run.write_bytes(f"gallery/{safe}{ending}", data)
     return {"type": media, "file": f"gallery/{safe}{ending}"}
@@ -151,7 +212,10 @@ def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any])
     training = result.get("training")
     if training:
         speed = training["samples"] / max(training["seconds"], 1e-9)
-        echo(f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} rows/s; {training['stopped']}")
+        echo(
+            f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} rows/s;"
+            f" {training['stopped']}"
+        )
     echo(f"  report  {run.path / 'report.html'}")
 
 

@@ -1,6 +1,6 @@
 """Profile every column of some data and list what is wrong with it.
 
-    modelworks audit titanic.csv --target survived --output audit.html
+modelworks audit titanic.csv --target survived --output audit.html
 """
 
 from __future__ import annotations
@@ -17,10 +17,22 @@ from modelworks.stages._progress import Line
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks audit`."""
     parser.add_argument("source", metavar="FILE", help="a data file, a folder, sample:NAME, hf:OWNER/NAME")
-    parser.add_argument("--target", metavar="COLUMN", help="the column to be learned: looks for leakage, imbalance, suspicious labels")
+    parser.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="the column to be learned: looks for leakage, imbalance, suspicious labels",
+    )
     parser.add_argument("--output", metavar="FILE.html", help="also write an HTML page (or FILE.json)")
-    parser.add_argument("--strict", action="store_true", help="exit with 2 when there is an error among the findings")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random split that is checked for leaks (0)")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 2 when there is an error among the findings"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random split that is checked for leaks (0)",
+    )
 
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
@@ -50,7 +62,9 @@ def audit(source: Any, target: str | None = None) -> dict[str, Any]:
     from modelworks.engine.audit import audit as run_audit
     from modelworks.engine.open import source_for
 
-    dataset = source if isinstance(source, Dataset) else Dataset.ingest(source_for(source), name=str(source)[:100])
+    dataset = (
+        source if isinstance(source, Dataset) else Dataset.ingest(source_for(source), name=str(source)[:100])
+    )
     if target:
         dataset.need([target])
     return run_audit(dataset, target, None)

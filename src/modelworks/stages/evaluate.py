@@ -1,7 +1,7 @@
 """Measure a Run on new labelled data, or show what its held-out rows gave.
 
-    modelworks evaluate runs/titanic                   what evaluation.json holds
-    modelworks evaluate runs/titanic new.csv           every metric with its 95 % interval, beside the baseline
+modelworks evaluate runs/titanic                   what evaluation.json holds
+modelworks evaluate runs/titanic new.csv           every metric with its 95 % interval, beside the baseline
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ from modelworks.core.settings import overrides
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks evaluate`."""
     parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
-    parser.add_argument("data", metavar="FILE", nargs="?", help="labelled data; left out: the Run's own held-out rows")
-    parser.add_argument("--split", choices=("train", "valid", "test", "all"), help="of data with a `split` column, only these rows (test)")
-    parser.add_argument("--bootstrap", type=int, default=200, metavar="N", help="bootstrap replicates for the intervals (200)")
+    parser.add_argument(
+        "data", metavar="FILE", nargs="?", help="labelled data; left out: the Run's own held-out rows"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "valid", "test", "all"),
+        help="of data with a `split` column, only these rows (test)",
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=200, metavar="N", help="bootstrap replicates for the intervals (200)"
+    )
     parser.add_argument("--output", metavar="FILE", help="also write the result as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
 
@@ -30,12 +38,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
     if settings:
-        raise UserError(f"evaluate takes no settings, got {', '.join(overrides(settings))}", "the Run's recipe is what it is")
+        raise UserError(
+            f"evaluate takes no settings, got {', '.join(overrides(settings))}",
+            "the Run's recipe is what it is",
+        )
     run = RunFolder.find(args.run)
     if args.data is None:
         result = run.evaluation()
         if not result:
-            raise UserError(f"{run.path}: is unfinished and has no evaluation", f"modelworks train --resume --name {run.name}, or give FILE")
+            raise UserError(
+                f"{run.path}: is unfinished and has no evaluation",
+                f"modelworks train --resume --name {run.name}, or give FILE",
+            )
     else:
         result = evaluate(run, args.data, split=args.split, bootstrap=args.bootstrap)
     if args.output:
@@ -47,8 +61,10 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     return 0
 
 
-def evaluate(run: RunFolder | str | Path, data: Any, *, split: str | None = None, bootstrap: int = 200) -> dict[str, Any]:
-    """Metrics of a Run on labelled data: {"primary", "splits": {"data": {metric: {value, low, high}}}, "baseline", "rows"}."""
+def evaluate(
+    run: RunFolder | str | Path, data: Any, *, split: str | None = None, bootstrap: int = 200
+) -> dict[str, Any]:
+    """Metrics on labelled data: {"primary", "splits": {"data": {metric: {value, low, high}}}, "rows", …}."""
     import numpy as np
 
     from modelworks.core.dataset import SPLITS, Dataset
@@ -74,11 +90,23 @@ def evaluate(run: RunFolder | str | Path, data: Any, *, split: str | None = None
         raise UserError(f"{data}: has no column `split` to choose {split!r} from")
     prepared = prepare(dataset.with_splits(codes), fields, wanted="test")
     stored = run.evaluation()
-    judged = judge.evaluate(predictor.network, task, fields, prepared.store("test"), batch_size=predictor.batch_size, bootstrap=bootstrap)
+    judged = judge.evaluate(
+        predictor.network,
+        task,
+        fields,
+        prepared.store("test"),
+        batch_size=predictor.batch_size,
+        bootstrap=bootstrap,
+    )
     return {
-        "primary": stored.get("primary") or task.primary, "splits": {"data": judged["metrics"]}, "details": {"data": judged["details"]},
-        "baseline": {}, "rows": {"data": prepared.report["rows"]["test"]},
-        "unreadable": prepared.report["unreadable"]["count"], "quarantined": prepared.report["quarantined"], "changed": prepared.report["changed"],
+        "primary": stored.get("primary") or task.primary,
+        "splits": {"data": judged["metrics"]},
+        "details": {"data": judged["details"]},
+        "baseline": {},
+        "rows": {"data": prepared.report["rows"]["test"]},
+        "unreadable": prepared.report["unreadable"]["count"],
+        "quarantined": prepared.report["quarantined"],
+        "changed": prepared.report["changed"],
     }
 
 
@@ -95,7 +123,9 @@ def show(result: Mapping[str, Any]) -> None:
 
     console = Console()
     for split, metrics in result["splits"].items():
-        table = Table(title=f"{split}: {result['rows'][split]:,} rows", title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            title=f"{split}: {result['rows'][split]:,} rows", title_justify="left", box=None, pad_edge=False
+        )
         baseline = result["baseline"].get(split, {})
         table.add_column("metric")
         for heading in ("value", "95 % interval", *(("baseline",) if baseline else ())):
@@ -103,7 +133,9 @@ def show(result: Mapping[str, Any]) -> None:
         for name, entry in metrics.items():
             interval = f"{entry['low']:.4f} – {entry['high']:.4f}" if entry.get("low") is not None else ""
             cells = [name + (" *" if name == result["primary"] else ""), f"{entry['value']:.4f}", interval]
-            table.add_row(*cells, *([f"{baseline[name]['value']:.4f}" if name in baseline else ""] if baseline else []))
+            table.add_row(
+                *cells, *([f"{baseline[name]['value']:.4f}" if name in baseline else ""] if baseline else [])
+            )
         console.print(table)
     print(f"* the task's primary metric{chosen(result)}")
     if result.get("unreadable"):

@@ -1,6 +1,6 @@
 """Write the recipe that would be inferred for some data, to edit and train.
 
-    modelworks init titanic.csv --target survived        writes titanic.yaml
+modelworks init titanic.csv --target survived        writes titanic.yaml
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from modelworks.stages.train import recipe_arguments
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks init`."""
     recipe_arguments(parser)
-    parser.add_argument("--output", metavar="FILE.yaml", help="where to write (NAME.yaml); - for standard output")
+    parser.add_argument(
+        "--output", metavar="FILE.yaml", help="where to write (NAME.yaml); - for standard output"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
 
 
@@ -25,7 +27,15 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     from modelworks.core.settings import dump_yaml, overrides, to_tree
     from modelworks.engine.intake import draft, take_in
 
-    tree = draft(args.source, overrides(settings), target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
+    tree = draft(
+        args.source,
+        overrides(settings),
+        target=args.target,
+        task=args.task,
+        model=args.model,
+        name=args.name,
+        seed=args.seed,
+    )
     output = Path(args.output or f"{tree['name']}.yaml")
     if output.exists() and not args.overwrite and args.output != "-":
         raise UserError(f"{output} is there already", "--overwrite, or --output FILE.yaml")

@@ -1,7 +1,7 @@
 """List the kinds there are (fields, models, tasks, sources) and the samples.
 
-    modelworks list models
-    modelworks list models resnet        its settings
+modelworks list models
+modelworks list models resnet        its settings
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import argparse
 import json
 from typing import Any
 
-from modelworks.core.errors import UserError, did_you_mean
 from modelworks.core.describe import descriptions
+from modelworks.core.errors import UserError, did_you_mean
 from modelworks.core.kinds import find, lightly, names
 from modelworks.core.names import summary
 from modelworks.core.settings import Kinded, to_tree
@@ -35,7 +35,10 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
             return _one(args.what, args.kind, args.json)
         sample: Any = find(contracts()["sources"], "sample") if args.what == "samples" else None
     if sample is not None:
-        lines = {name: f"{entry.title}; {entry.rows:,} rows; {entry.licence}" for name, entry in sample.samples.items()}
+        lines = {
+            name: f"{entry.title}; {entry.rows:,} rows; {entry.licence}"
+            for name, entry in sample.samples.items()
+        }
     else:
         folder = "stages" if args.what == "verbs" else args.what
         lines = {name: summary(folder, name) for name in names(folder)}
@@ -70,6 +73,8 @@ def _one(what: str, name: str, as_json: bool) -> int:
     told = descriptions(kind)
     width = max(map(len, kind.model_fields), default=0)
     for setting, info in kind.model_fields.items():
-        default = "needed" if info.is_required() else repr(to_tree(info.get_default(call_default_factory=True)))
+        default = (
+            "needed" if info.is_required() else repr(to_tree(info.get_default(call_default_factory=True)))
+        )
         print(f"  {setting:<{width}}  {default:<14}  {told.get(setting, '')}")
     return 0

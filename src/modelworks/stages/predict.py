@@ -29,9 +29,17 @@ FORMATS = ("csv", "jsonl", "parquet")
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks predict`."""
     parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
-    parser.add_argument("data", metavar="FILE", help="a table, a folder, sample:NAME, or - for standard input")
-    parser.add_argument("--output", metavar="OUT", help="OUT.csv, OUT.jsonl or OUT.parquet; left out: CSV on standard output")
-    parser.add_argument("--format", choices=FORMATS, help="format of standard input (csv) and, without --output, of standard output")
+    parser.add_argument(
+        "data", metavar="FILE", help="a table, a folder, sample:NAME, or - for standard input"
+    )
+    parser.add_argument(
+        "--output", metavar="OUT", help="OUT.csv, OUT.jsonl or OUT.parquet; left out: CSV on standard output"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of standard input (csv) and, without --output, of standard output",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="answer only the first N rows")
 
 
@@ -73,13 +81,18 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
     quarantine = Quarantine()
     tables = [joined(batch, answers) for batch, answers in answer(predictor, source_for(data), quarantine)]
     if quarantine.count:
-        print(f"modelworks: {quarantine.count:,} rows could not be read: {', '.join(quarantine.reasons)}", file=sys.stderr)
+        print(
+            f"modelworks: {quarantine.count:,} rows could not be read: {', '.join(quarantine.reasons)}",
+            file=sys.stderr,
+        )
     if not tables:
         raise UserError("there are no rows to answer")
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def answer(predictor: Predictor, source: Any, quarantine: Any, limit: int | None = None) -> Iterator[tuple[pa.RecordBatch, dict[str, list[Any]]]]:
+def answer(
+    predictor: Predictor, source: Any, quarantine: Any, limit: int | None = None
+) -> Iterator[tuple[pa.RecordBatch, dict[str, list[Any]]]]:
     """(batch, its answers), streamed in order."""
     left = limit if limit is not None else sys.maxsize
     checked = False
@@ -92,7 +105,10 @@ def answer(predictor: Predictor, source: Any, quarantine: Any, limit: int | None
             checked = True
             columns = [field.column or name for name, field in predictor.inputs.items()]
             if not set(columns) & set(batch.schema.names):
-                raise UserError(f"none of the Run's input columns is there: wants {', '.join(columns)}; got {', '.join(batch.schema.names)}")
+                raise UserError(
+                    f"none of the Run's input columns is there: wants {', '.join(columns)};"
+                    f" got {', '.join(batch.schema.names)}"
+                )
         yield batch, predictor.predict(batch, source.root)
 
 
@@ -123,6 +139,12 @@ def _tell(counts: Counts, quarantine: Any, output: Path | None) -> None:
     for what, number in counts.changed.items():
         print(f"note: {what}: {number:,}", file=sys.stderr)
     if lost:
-        print(f"warning: {lost:,} rows have no prediction: {', '.join(list(counts.unanswered)[:3])}", file=sys.stderr)
+        print(
+            f"warning: {lost:,} rows have no prediction: {', '.join(list(counts.unanswered)[:3])}",
+            file=sys.stderr,
+        )
     if quarantine.count:
-        print(f"warning: {quarantine.count:,} rows could not be read: {', '.join(list(quarantine.reasons)[:3])}", file=sys.stderr)
+        print(
+            f"warning: {quarantine.count:,} rows could not be read: {', '.join(list(quarantine.reasons)[:3])}",
+            file=sys.stderr,
+        )

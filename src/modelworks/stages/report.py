@@ -1,7 +1,7 @@
 """Write a Run's report as one offline HTML page, or compare several Runs.
 
-    modelworks report runs/titanic
-    modelworks report runs/a runs/b --output compare.html
+modelworks report runs/titanic
+modelworks report runs/a runs/b --output compare.html
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from modelworks.core.run import RunFolder
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks report`."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="one Run, or several to compare")
-    parser.add_argument("--output", metavar="FILE.html", help="where to write (one Run: its own report.html; several: compare.html)")
+    parser.add_argument(
+        "--output",
+        metavar="FILE.html",
+        help="where to write (one Run: its own report.html; several: compare.html)",
+    )
 
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:

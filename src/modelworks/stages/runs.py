@@ -1,7 +1,7 @@
 """List the Runs there are, or compare some: recipes and metrics side by side.
 
-    modelworks runs
-    modelworks runs titanic titanic-2
+modelworks runs
+modelworks runs titanic titanic-2
 """
 
 from __future__ import annotations
@@ -43,7 +43,16 @@ def _table(runs: list[RunFolder]) -> object:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("run", "left"), ("task", "left"), ("model", "left"), ("metric", "left"), ("value", "right"), ("baseline", "right"), ("trained", "right"), ("state", "left")):
+    for heading, justify in (
+        ("run", "left"),
+        ("task", "left"),
+        ("model", "left"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("baseline", "right"),
+        ("trained", "right"),
+        ("state", "left"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for run in runs:
         tree, result = run.recipe_tree(), run.evaluation()
@@ -54,8 +63,13 @@ def _table(runs: list[RunFolder]) -> object:
         base = result.get("baseline", {}).get(split, {}).get(metric, {}).get("value")
         seconds = result.get("training", {}).get("seconds")
         table.add_row(
-            run.name, (tree.get("task") or {}).get("kind", ""), (tree.get("model") or {}).get("kind", ""), f"{split} {metric}" if metric else "",
-            "" if value is None else f"{value:.4f}", "" if base is None else f"{base:.4f}",
-            "" if seconds is None else f"{seconds:.1f} s", "complete" if run.complete else "unfinished: --resume",
+            run.name,
+            (tree.get("task") or {}).get("kind", ""),
+            (tree.get("model") or {}).get("kind", ""),
+            f"{split} {metric}" if metric else "",
+            "" if value is None else f"{value:.4f}",
+            "" if base is None else f"{base:.4f}",
+            "" if seconds is None else f"{seconds:.1f} s",
+            "complete" if run.complete else "unfinished: --resume",
         )
     return table

@@ -1,7 +1,7 @@
 """Train on a file, a folder, a sample or a recipe; gives an evaluated, reported Run.
 
-    modelworks train reviews.csv --target stars --name reviews
-    modelworks train recipe.yaml --train.epochs=5 --resume
+modelworks train reviews.csv --target stars --name reviews
+modelworks train recipe.yaml --train.epochs=5 --resume
 """
 
 from __future__ import annotations
@@ -30,18 +30,34 @@ MEASURED = {"batch_size": "auto", "find_lr": True}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks train`; every other setting is --a.b.c=VALUE."""
     recipe_arguments(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with the Run of this name from its last checkpoint; start it if there is none")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the Run of this name from its last checkpoint; start it if there is none",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a Run of this name")
-    parser.add_argument("--dry-run", action="store_true", help="check recipe, data and shapes by one forward pass; train nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check recipe, data and shapes by one forward pass; train nothing",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say what to learn from what."""
-    parser.add_argument("source", metavar="FILE|RECIPE", help="a data file, a folder, sample:NAME, hf:OWNER/NAME, or a recipe .yaml")
+    parser.add_argument(
+        "source",
+        metavar="FILE|RECIPE",
+        help="a data file, a folder, sample:NAME, hf:OWNER/NAME, or a recipe .yaml",
+    )
     parser.add_argument("--target", metavar="COLUMN", help="the column to learn")
-    parser.add_argument("--task", metavar="KIND", help="what is learned: classify, regress, … (modelworks list tasks)")
-    parser.add_argument("--model", metavar="KIND", help="the architecture: mlp, cnn, … (modelworks list models)")
+    parser.add_argument(
+        "--task", metavar="KIND", help="what is learned: classify, regress, … (modelworks list tasks)"
+    )
+    parser.add_argument(
+        "--model", metavar="KIND", help="the architecture: mlp, cnn, … (modelworks list models)"
+    )
     parser.add_argument("--name", help="the Run's folder under runs/; taken from the file when left out")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (0)")
 
@@ -52,14 +68,33 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     from modelworks.engine.intake import draft
 
     changes = overrides(settings)
-    tree = draft(args.source, changes, target=args.target, task=args.task, model=args.model, name=args.name, seed=args.seed)
-    run_recipe(tree, changes, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet)
+    tree = draft(
+        args.source,
+        changes,
+        target=args.target,
+        task=args.task,
+        model=args.model,
+        name=args.name,
+        seed=args.seed,
+    )
+    run_recipe(
+        tree, changes, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet
+    )
     return 0
 
 
 def train(
-    source: Any, target: str | None = None, *, task: Any = None, model: Any = None, name: str | None = None, seed: int | None = None,
-    resume: bool = False, overwrite: bool = False, quiet: bool = False, settings: Mapping[str, Any] | None = None,
+    source: Any,
+    target: str | None = None,
+    *,
+    task: Any = None,
+    model: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Train on a file, a folder, `sample:NAME`, a data frame or a recipe; returns the Run.
 
@@ -71,8 +106,13 @@ def train(
 
 
 def run_recipe(
-    tree: Mapping[str, Any], changes: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False,
-    dry_run: bool = False, quiet: bool = False,
+    tree: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
 ) -> RunFolder:
     """The story of a training, from a checked draft to a sealed Run. `changes`: settings given beside the file."""
     from modelworks.core.run import RUNS, RunFolder
@@ -85,7 +125,9 @@ def run_recipe(
         echo(f"{run.path} is complete; nothing to resume")
         return run
     if not (dry_run or resume or overwrite) and (run.complete or (run.path / "checkpoints").exists()):
-        raise UserError(f"{run.path} is there already", "--resume to go on, --overwrite to replace it, or another --name")
+        raise UserError(
+            f"{run.path} is there already", "--resume to go on, --overwrite to replace it, or another --name"
+        )
     echo(f"{shown(tree['data'].source)} → {run.path}")
     with Line(quiet) as line:
         tree = continued(run, changes) if going_on else tree
@@ -123,7 +165,10 @@ def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
     before, after = (to_tree(Recipe.check(each, f"{run.path}/recipe.yaml")) for each in (tree, asked))
     limits = {"train": {name: after["train"][name] for name in LIMITS}}
     if compose(before, limits) != after:
-        raise UserError(f"{run.path}: a Run goes on with its own recipe", f"--resume changes only train.{', train.'.join(LIMITS)}")
+        raise UserError(
+            f"{run.path}: a Run goes on with its own recipe",
+            f"--resume changes only train.{', train.'.join(LIMITS)}",
+        )
     changed = compose(tree, limits)
     if changed != tree:
         run.write_recipe(changed)
@@ -152,13 +197,16 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     from modelworks.engine.network import build, prepare_batch
 
     recipe, rows = taken.recipe, taken.prepared.store("train")
-    assert recipe.task is not None and recipe.model is not None
+    assert recipe.task is not None
+    assert recipe.model is not None
     network = build(recipe.model, recipe.task, taken.fields, recipe.seed)
     batch = prepare_batch(rows.gather(np.arange(min(8, len(rows)))), taken.fields, torch.device("cpu"))
     for player in recipe.task.players(network):
         loss, count = player.loss(batch)
         echo(f"  forward {player.name}: loss {float(loss) / max(int(count), 1):.4f} over {int(count)} rows")
-    echo("\n" + dump_yaml(to_tree(recipe)) + "\ndry run: recipe, data and shapes are fine; nothing was trained")
+    echo(
+        "\n" + dump_yaml(to_tree(recipe)) + "\ndry run: recipe, data and shapes are fine; nothing was trained"
+    )
 
 
 def _say(text: str) -> None:
@@ -171,14 +219,17 @@ def _tell_data(echo: Echo, dataset: Dataset) -> None:
     counts = " · ".join(f"{name} {dataset.count(name):,}" for name in SPLITS if dataset.count(name))
     echo(f"  data    {dataset.rows:,} rows × {len(dataset.columns)} columns · {counts}")
     if dataset.quarantine.count:
-        echo(f"  warning {dataset.quarantine.count:,} rows could not be read: {_top(dataset.quarantine.reasons)}")
+        echo(
+            f"  warning {dataset.quarantine.count:,} rows could not be read: {_top(dataset.quarantine.reasons)}"
+        )
 
 
 def _tell_plan(echo: Echo, taken: Taken) -> None:
     from modelworks.engine.regime import describe
 
     recipe = taken.recipe
-    assert recipe.task is not None and recipe.model is not None
+    assert recipe.task is not None
+    assert recipe.model is not None
     for note in [*taken.notes, *taken.split.get("warnings", [])]:
         echo(f"  note    {note}")
     kinds = ", ".join(f"{name} ({field.kind})" for name, field in list(recipe.inputs.items())[:8])

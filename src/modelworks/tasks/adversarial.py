@@ -36,7 +36,7 @@ class Adversarial(Task):
     objective: Literal["nonsaturating", "hinge", "least_squares"] = "nonsaturating"
     """Binary cross-entropy, the generator maximising log D(G(z)) (Goodfellow et al. 2014); hinge (Lim & Ye
     2017); or squared error (Mao et al. 2017, LSGAN)."""
-    label_smoothing: float = Setting(0.0, ge=0, lt=0.5)
+    label_smoothing: float = Setting(default=0.0, ge=0, lt=0.5)
     """nonsaturating and least_squares: real images count as 1 − this for the discriminator, generated ones
     stay 0 (one-sided, Salimans et al. 2016)."""
 

@@ -43,9 +43,9 @@ class Classify(Task):
     """Weight of a row by its class: balanced is rows / (classes · rows of the class), whose mean is 1 over
     the training rows; or weights by class name, 1 where none is given. The loss is divided by the number of
     rows."""
-    label_smoothing: float = Setting(0.0, ge=0, lt=1)
+    label_smoothing: float = Setting(default=0.0, ge=0, lt=1)
     """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
-    threshold: float | None = Setting(None, gt=0, lt=1)
+    threshold: float | None = Setting(default=None, gt=0, lt=1)
     """Two classes only: probability from which the second is predicted; None: the likelier class."""
     top_k: PositiveInt = 5
     """k of the top-k accuracy, where there are more classes than k."""

@@ -33,9 +33,9 @@ class Multilabel(Task):
     pos_weight: PositiveFloat | dict[str, PositiveFloat] = 1.0
     """Weight of a label's presence against its absence; by label name, 1 where none is given. Above 1 finds
     more of rare labels."""
-    label_smoothing: float = Setting(0.0, ge=0, lt=1)
+    label_smoothing: float = Setting(default=0.0, ge=0, lt=1)
     """How far targets are drawn from 0 and 1 towards 1/2."""
-    threshold: float = Setting(0.5, gt=0, lt=1)
+    threshold: float = Setting(default=0.5, gt=0, lt=1)
     """Probability from which a label is predicted."""
 
     _weight_L: Tensor | None = PrivateAttr(default=None)

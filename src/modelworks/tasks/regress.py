@@ -41,7 +41,7 @@ class Regress(Task):
     pinball loss of `quantiles` (Koenker & Bassett 1978)."""
     delta: PositiveFloat = 1.0
     """Huber only: where it turns from squared to absolute, in units of the scaled target."""
-    quantiles: list[Share] = Setting([0.05, 0.5, 0.95], min_length=1)
+    quantiles: list[Share] = Setting(default=[0.05, 0.5, 0.95], min_length=1)
     """Quantile only: which ones. The one nearest the middle is the prediction."""
 
     @classmethod
