@@ -7,6 +7,8 @@ INSTALLED := .venv/.installed
 # One thread a test worker: two workers share the machine, and threads of both would wait for one another.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 DEMO := runs/demo
+# More settings for the demo: make demo FLAGS=--train.epochs=1
+FLAGS ?=
 
 .PHONY: help demo test check bench docs clean
 .DEFAULT_GOAL := help
@@ -26,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/modelworks train recipes/mnist-cnn.yaml --name demo --overwrite
+	$(BIN)/modelworks train recipes/mnist-cnn.yaml --name demo --overwrite $(FLAGS)
 	$(BIN)/modelworks evaluate $(DEMO)
 	$(BIN)/modelworks report $(DEMO)
 	@mkdir -p build/demo
