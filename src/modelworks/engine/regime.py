@@ -6,7 +6,7 @@ decision is taken by `resolve`, printed, and stored in the Run's recipe.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field as Setting
 from pydantic import model_validator
@@ -26,7 +26,7 @@ class Train(Settings):
     """Optimizer steps."""
     minutes: float | None = Setting(default=None, gt=0)
     """Wall-clock minutes of training, over all resumed parts."""
-    batch_size: int | Literal["full", "auto"] | None = None
+    batch_size: Annotated[int, Setting(ge=1)] | Literal["full", "auto"] | None = None
     """Rows an optimizer step; `full` for gradient descent on all rows, `auto` for the fastest that fits memory."""
     micro_batch: int | None = Setting(default=None, ge=1)
     """Rows in memory at once; a larger batch is accumulated, with the same result. None: up to 4,096."""
@@ -37,7 +37,7 @@ class Train(Settings):
     l1: float = Setting(default=0.0, ge=0)
     """Weight of the sum of absolute weights (matrices only) in the loss."""
     l2: float = Setting(default=0.0, ge=0)
-    """Weight of half the sum of squared weights (matrices only) in the loss; unlike weight decay the optimizer sees it."""
+    """Weight of half the sum of squared weights (matrices only) in the loss; weight decay acts outside of it."""
     clip: float | None = Setting(default=None, gt=0)
     """Largest global norm of the gradient; a longer one is scaled down."""
     ema: float | None = Setting(default=None, gt=0, lt=1)
