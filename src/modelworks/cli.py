@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from modelworks.core.errors import UserError, did_you_mean
+from modelworks.core.errors import UserError, did_you_mean, printable
 
 # pydantic would search every installed package for plugins of its own at each start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -108,7 +108,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _complain(text: str) -> None:
-    lines = text.splitlines() or ["unknown error"]
+    lines = printable(text).split("\n") or ["unknown error"]
     shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])
     for number, line in enumerate(shown):
         print(("modelworks: " if number == 0 else "            ") + line[:2000], file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -62,6 +63,14 @@ def need(module: str, extra: str, purpose: str = "") -> ModuleType:
         raise MissingExtra(
             f"{what}: {module!r} is not installed", f"pip install 'modelworks[{extra}]'"
         ) from None
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """What came from data, safe to show: control characters, which could steer a terminal, are written out."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -33,6 +33,9 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
     task = {"kind": task} if isinstance(task, str) else dict(task) if isinstance(task, Mapping) else {}
     task_kind = find(Task, task["kind"]) if task.get("kind") else None
     target = tree.get("target") or task.get("target") or _target(dataset, task_kind)
+    if target and task.get("target") not in (None, "", target):
+        said = f"is {task['target']!r}, and target is {target!r}"
+        raise RecipeError([Problem("task.target", said, "leave one of them out")])
     if target and target not in profiles and target not in (tree.get("fields") or {}):
         raise UserError(f"{dataset.name}: no column {target!r} to learn; {did_you_mean(target, profiles)}")
     given = dict(tree.get("fields") or {})
@@ -76,6 +79,8 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
         and not tree.get("target")
     ):
         target = ""
+    if target and target not in found:
+        raise RecipeError([Problem(f"fields.{target}", "is ignored, and it is what is to be learned")])
     if not [name for name in found if name != target]:
         raise UserError(f"{dataset.name}: no column is left to learn from", "name one under fields:")
     tree["fields"], tree["target"] = found, target or ""

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from modelworks.core.errors import UserError
+
 _MASK = 2**63 - 1
 
 
@@ -31,7 +33,7 @@ class World:
     def join(cls, device: str | None = None) -> World:
         """Join the processes the launcher started; alone when there is no launcher."""
         size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-        chosen = torch.device(device or best_device())
+        chosen = _device(device or best_device())
         if chosen.type == "cuda" and chosen.index is None and size > 1:
             chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if size > 1 and not dist.is_initialized():
@@ -100,6 +102,19 @@ class World:
         """Until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def _device(name: str) -> torch.device:
+    """The device of this name, tried out: torch knows names of devices that it was not built for."""
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(
+            f"train.device: {name!r} cannot be used: {reason}", "cpu, cuda, cuda:1, mps"
+        ) from None
+    return device
 
 
 def best_device() -> str:

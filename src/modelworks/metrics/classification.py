@@ -100,7 +100,7 @@ class ClassificationMeter:
         else:
             values_NF[:, _BRIER] = (p_NC**2).sum(1) - own_N**2 + (1 - own_N) ** 2
         values_NF[:, _TOP] = (p_NC > own_N[:, None]).sum(1) < self.top_k
-        confidence_N = p_NC[rows, predicted_N]
+        confidence_N = np.nan_to_num(p_NC[rows, predicted_N])  # a network that diverged is sure of nothing
         bins_N = np.clip(np.ceil(confidence_N * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
         values_NF[rows, _GAPS + bins_N] = confidence_N - hit_N
         for column, weights in enumerate((None, confidence_N, hit_N.astype(np.float64))):

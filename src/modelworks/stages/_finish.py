@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelworks.core.dataset import Dataset
+from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
@@ -111,6 +113,11 @@ def measure(
             gallery=recipe.evaluate.gallery,
             baseline=trivial,
         )
+        if not math.isfinite(judged["metrics"]["loss"]["value"]):
+            raise UserError(
+                f"{split}: the trained network's answers are no numbers: training diverged",
+                "lower train.optimizer.lr, or set train.clip",
+            )
         found["splits"][split], found["baseline"][split] = judged["metrics"], judged["baseline"]
         found["details"][split], found["rows"][split] = judged["details"], len(store)
         found["seconds"][split] = round(time.perf_counter() - started, 3)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.errors import UserError
+from modelworks.core.errors import UserError, printable
 from modelworks.stages._progress import Line, silent
 
 # Everything heavier than this file is imported where it is used: `train --help` answers at once.
@@ -210,7 +210,7 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def _tell_data(echo: Echo, dataset: Dataset) -> None:
