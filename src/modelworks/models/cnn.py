@@ -37,8 +37,8 @@ class Cnn(Model):
 
     channels: list[PositiveInt] | None = Setting(default=None, min_length=1)
     """Channels of each stage; when not given, 32, 64, 128 and then 256, until 3 to 7 pixels are left."""
-    convolutions: PositiveInt = 1
-    """Convolutions a stage."""
+    convolutions: PositiveInt | list[PositiveInt] = 1
+    """Convolutions a stage, or of each stage in turn."""
     kernel: PositiveInt | None = None
     """Side of a kernel, odd; when not given, 3 for images and 9 for frames."""
     pooling: Downsample = "max"
@@ -111,9 +111,18 @@ class Network(nn.Module):
             )
         width = layout.shape[0]
         self.layers, self.shrinks = nn.ModuleList(), []
-        for output in channels:
-            for index in range(settings.convolutions):
-                end = index == settings.convolutions - 1
+        each = (
+            settings.convolutions
+            if isinstance(settings.convolutions, list)
+            else [settings.convolutions] * len(channels)
+        )
+        if len(each) != len(channels):
+            raise UserError(
+                f"convolutions names {len(each)} stages, channels {len(channels)}", "one number for each"
+            )
+        for output, count in zip(channels, each, strict=True):
+            for index in range(count):
+                end = index == count - 1
                 self.layers.append(
                     Convolution(
                         width,
