@@ -156,7 +156,7 @@ class Dataset:
     def need(self, columns: Iterable[str]) -> None:
         """Refuse columns that are not there."""
         for name in columns:
-            if name not in self.columns:
+            if self.schema.get_field_index(name) < 0:
                 raise DataError(f"{self.name}: no column {name!r}; {did_you_mean(name, self.columns)}")
 
     # ------------------------------------------------------------------ showing

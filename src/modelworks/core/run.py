@@ -65,7 +65,10 @@ class RunFolder:
     # ------------------------------------------------------------------ reading
     def recipe_tree(self) -> dict[str, Any]:
         """The resolved recipe as plain data."""
-        return load_yaml(self.path / "recipe.yaml")
+        tree = load_yaml(self.path / "recipe.yaml")
+        if not isinstance(tree, dict):
+            raise UserError(f"{self.path}/recipe.yaml: a recipe is a mapping of settings")
+        return tree
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the Run's JSON files; empty when it is not there."""
@@ -73,9 +76,12 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            return json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+            found = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not readable as JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: not what was written there: wants a mapping")
+        return found
 
     def evaluation(self) -> dict[str, Any]:
         """evaluation.json."""
@@ -84,13 +90,15 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, line by line; a line torn by a crash is left out."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
         found = []
         for line in lines:
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(entry, dict):
+                found.append(entry)
         return found
 
     def fields(self) -> dict[str, Field]:
@@ -110,12 +118,16 @@ class RunFolder:
             raise UserError(f"{arrays_path}: {error}") from None
         fitted = {}
         for name, entry in listed.items():
-            settings = dict(entry["settings"])
-            kind = find(Field, settings.pop("kind"))
-            state = dict(entry["state"])
-            prefix = f"{name}/"
-            state |= {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
-            fitted[name] = read(kind, settings, f"field {name}").with_state(state)
+            try:
+                settings = dict(entry["settings"])
+                kind = find(Field, settings.pop("kind"))
+                # A field's name may hold a slash, what it has learned goes by names that do not.
+                own = {k.rpartition("/")[2]: v for k, v in arrays.items() if k.rpartition("/")[0] == name}
+                fitted[name] = read(kind, settings, f"field {name}").with_state({**entry["state"], **own})
+                assert fitted[name].layout
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                raise UserError(f"{self.path}/fields: {name!r} is damaged: {reason}") from None
         return fitted
 
     # ------------------------------------------------------------------ writing

@@ -46,7 +46,7 @@ def verify(folder: Path, only: Iterable[str] | None = None) -> None:
     try:
         listed = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
         entries = {name: (entry["sha256"], entry["bytes"]) for name, entry in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{folder}: has no readable manifest.json", "it is incomplete or damaged") from None
     for name, (digest, size) in entries.items():
         if only is not None and name not in only:

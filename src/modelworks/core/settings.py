@@ -239,6 +239,7 @@ def _shown(value: Any) -> str:
 
 # ------------------------------------------------------------------------------------------- YAML, flags
 _MOST_VALUES = 100_000
+_LARGEST = 16 << 20
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -310,6 +311,12 @@ def parse_yaml(text: str, source: str = "") -> Any:
 def load_yaml(path: Path) -> Any:
     """Plain data from a YAML file."""
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, and a recipe is wanted")
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise UserError(f"{path}: is not a plain file")
+        if path.stat().st_size > _LARGEST:
+            raise UserError(f"{path}: more than {_LARGEST >> 20} MB, which no recipe needs")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})", "save the recipe as UTF-8") from None

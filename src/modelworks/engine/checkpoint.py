@@ -61,12 +61,18 @@ class Checkpoints:
             shutil.rmtree(final)
         partial.rename(final)
         sync_folder(self.folder)
-        write_bytes(self.folder / "latest.partial", name.encode())
-        (self.folder / "latest.partial").replace(self.folder / "latest")
-        sync_folder(self.folder)
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.folder / old)
+        self.settle()
         return final
+
+    def settle(self) -> None:
+        """What follows the commit: move `latest`, prune. Also done for a process that was killed in between."""
+        steps, latest = self.steps(), self.folder / "latest"
+        if steps and (not latest.exists() or latest.read_bytes() != steps[-1].encode()):
+            write_bytes(self.folder / "latest.partial", steps[-1].encode())
+            (self.folder / "latest.partial").replace(latest)
+            sync_folder(self.folder)
+        for old in steps[: -self.keep]:
+            shutil.rmtree(self.folder / old)
 
     def steps(self) -> list[str]:
         """Names of the complete checkpoints, oldest first."""
@@ -87,14 +93,25 @@ class Checkpoints:
                     state,
                 )
                 return loaded, complaints
-            except (UserError, OSError, ValueError, KeyError) as error:
+            except (
+                UserError,
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ) as error:
                 complaints.append(f"checkpoint {name} is damaged ({error}); falling back to an older one")
         return None, complaints
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Named tensors into a safetensors file, flushed to disk."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # a full disk, above all
+        raise UserError(f"{path}: cannot be written: {error}") from None
     _sync(path)
 
 

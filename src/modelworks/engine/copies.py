@@ -97,13 +97,12 @@ def _records(
     look: Look | None,
 ) -> Iterator[np.ndarray]:
     names = [name for name in dataset.columns if name not in skip] or list(dataset.columns)
-    for rows, batch in dataset.batches(
-        None, list(dict.fromkeys([*names, *inputs, *([target] if target else [])]))
-    ):
+    for rows, batch in dataset.batches():
         if look:
             look(rows, batch)
         hashes = {
-            name: content_hash(batch.column(name), dataset.root, name in files) for name in batch.schema.names
+            name: content_hash(batch.column(name), dataset.root, name in files)
+            for name in {*names, *inputs, *([target] if target else [])}
         }
         records = np.zeros(len(rows), _RECORD)
         records["inputs"] = combine((hashes[name] for name in inputs), len(rows))

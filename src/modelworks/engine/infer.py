@@ -7,7 +7,7 @@ so a new kind takes part without a change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from modelworks.core.dataset import Dataset
@@ -19,6 +19,7 @@ from modelworks.core.profile import ColumnProfile
 from modelworks.core.settings import merge
 from modelworks.core.task import Task
 from modelworks.engine.recipe import IGNORE
+from modelworks.engine.split import names_a_split
 
 SURE = 0.1
 """A column that no field recognises better than this is left out, and said so."""
@@ -58,7 +59,7 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
         entry = given.get(name, {})
         if name in given and entry in IGNORE:
             continue
-        if name == "split" and name not in given and name != target:
+        if name == "split" and name not in given and name != target and names_a_split(profiles[name]):
             continue  # given splits are not an input
         entry = {"kind": entry} if isinstance(entry, str) else dict(entry)
         profile = profiles[entry.get("column") or name]
@@ -79,6 +80,16 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
         and not tree.get("target")
     ):
         target = ""
+    renamed = {name: _unreserved(name, {*profiles, *found}) for name in found}
+    for name, new in renamed.items():
+        if new != name:
+            found[name].setdefault("column", None)
+            found[name]["column"] = found[name]["column"] or name
+            notes.append(
+                f"column {name!r} is called {new!r} here: batches hold something else under its name"
+            )
+    found = {renamed[name]: entry for name, entry in found.items()}
+    target = renamed.get(target, target)
     if target and target not in found:
         raise RecipeError([Problem(f"fields.{target}", "is ignored, and it is what is to be learned")])
     if not [name for name in found if name != target]:
@@ -87,6 +98,15 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
     if task or target:
         tree["task"] = {**task, "target": target or ""}
     return tree, notes
+
+
+def _unreserved(name: str, taken: Collection[str]) -> str:
+    """A field's name that nothing else in a batch goes by: `row` numbers and the `.length` of ragged fields."""
+    while name == "row" or (name.endswith(".length") and name.removesuffix(".length") in taken):
+        name += "_"
+        while name in taken:
+            name += "_"
+    return name
 
 
 def recognise(profile: ColumnProfile, target: bool = False) -> tuple[str, float]:

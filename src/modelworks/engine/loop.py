@@ -186,6 +186,8 @@ def loop(
         note = "; ".join(complaints)
         if loaded is not None:
             restore(loaded)
+            if not complaints and world.rank == 0:  # while one is damaged, older ones are worth keeping
+                checkpoints.settle()
 
     size = len(rows) if train.batch_size == "full" else min(int(train.batch_size or 128), len(rows))
     per_epoch = -(-len(rows) // size)

@@ -27,9 +27,9 @@ from modelworks.core.dataset import SPLITS, Dataset
 from modelworks.core.errors import DataError, UserError
 from modelworks.core.field import Encoded, Field
 from modelworks.core.settings import to_tree
-from modelworks.engine.store import Store
+from modelworks.engine.store import Store, allow_files
 
-VERSION = 1
+VERSION = 2
 LISTED = 10_000
 """Changed and quarantined values listed one by one; beyond, they are counted."""
 CACHE_LIMIT = int(os.environ.get("MODELWORKS_CACHE_BYTES", 20 << 30))
@@ -129,7 +129,9 @@ class _Writer:
         self, folder: Path, dataset: Dataset, fields: Mapping[str, Field], progress: Progress | None
     ) -> None:
         self.folder, self.dataset, self.fields, self.progress = folder, dataset, fields, progress
-        self.columns: dict[str, dict[str, Any]] = {"row": {"dtype": "int64", "shape": [], "ragged": False}}
+        self.columns: dict[str, dict[str, Any]] = {
+            "row": {"dtype": "int64", "shape": [], "ragged": False, "file": "row"}
+        }
         self.rows = dict.fromkeys(SPLITS[:3], 0)
         self.quarantined: dict[str, int] = {}
         self.changed: dict[str, dict[str, int]] = {}
@@ -137,6 +139,7 @@ class _Writer:
         self.files: dict[str, Any] = {}
 
     def run(self) -> None:
+        allow_files(2 * len(SPLITS) * len(self.fields))
         done = self._recover()
         names = list(dict.fromkeys(field.column or name for name, field in self.fields.items()))
         total = self.dataset.rows
@@ -210,13 +213,15 @@ class _Writer:
                 "dtype": values.dtype.str,
                 "shape": list(values.shape[1:]),
                 "ragged": result.lengths is not None,
+                "file": f"{len(self.columns) - 1:04d}",
             }
         elif self.columns[name]["dtype"] != values.dtype.str or self.columns[name]["shape"] != list(
             values.shape[1:]
         ):
             raise AssertionError(f"field {name!r} changed its stored form between chunks")
+        file = self.columns[name]["file"]
         if result.lengths is None:
-            self._write(split, f"{name}.bin", values if len(chosen) == rows else values[chosen])
+            self._write(split, f"{file}.bin", values if len(chosen) == rows else values[chosen])
             return
         if len(chosen) < rows:
             starts = np.concatenate([[0], np.cumsum(result.lengths)])
@@ -224,8 +229,8 @@ class _Writer:
             for row in chosen:
                 mask[starts[row] : starts[row + 1]] = True
             values = values[mask]
-        self._write(split, f"{name}.bin", values)
-        self._write(split, f"{name}.lengths", result.lengths[chosen].astype(np.int32))
+        self._write(split, f"{file}.bin", values)
+        self._write(split, f"{file}.lengths", result.lengths[chosen].astype(np.int32))
 
     def _write(self, split: str, name: str, values: np.ndarray) -> None:
         self._file(f"{split}/{name}").write(np.ascontiguousarray(values).data if values.size else b"")
@@ -298,9 +303,9 @@ class _Writer:
     def _finish(self) -> None:
         for split in SPLITS[:3]:
             (self.folder / split).mkdir(exist_ok=True)
-            for name, column in self.columns.items():
+            for column in self.columns.values():
                 for ending in (".bin", ".lengths") if column["ragged"] else (".bin",):
-                    (self.folder / split / f"{name}{ending}").touch()
+                    (self.folder / split / f"{column['file']}{ending}").touch()
         unreadable = self.dataset.quarantine
         _write_json(
             self.folder / "report.json",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modelworks.core.dataset import Dataset
+    from modelworks.core.profile import ColumnProfile
 
 EXACT = 500_000
 """Rows up to which shares are met exactly."""
@@ -277,6 +278,11 @@ def _given(work: _Work, column: str) -> tuple[float, float]:
             f"{column!r} names the splits: train, valid, test",
         )
     return (0.0 if (codes == _VALID).any() else work.settings.valid), 0.0
+
+
+def names_a_split(profile: ColumnProfile) -> bool:
+    """Whether some values of a column say train, valid or test."""
+    return any(_name_code(value) >= 0 for value, _ in profile.top)
 
 
 def given_codes(dataset: Dataset, column: str = "split") -> np.ndarray:

@@ -3,14 +3,15 @@
     store = Store.open(folder, "train")
     batch = store.gather(positions)   # {"age": (B, 1) float32, "text": (B, T) int32, "text.length": (B,), …}
 
-One split is one folder: FIELD.bin (values end to end), FIELD.lengths (ragged fields), row.bin (row numbers of the
-dataset). `engine/prepare.py` writes it.
+One split is one folder: 0003.bin (values of the fourth field, end to end), 0003.lengths (ragged fields), row.bin
+(row numbers of the dataset). A field's name may hold anything, so it names no file. `engine/prepare.py` writes it.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from torch import Tensor
 RESIDENT = 128 << 20
 """Bytes gathered from a large store before its mapped pages are given back to the system."""
 
+SMALL = 64 << 10
+"""Bytes of a column up to which it is read: a mapping costs an open file, and tables may have thousands of columns."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -31,6 +35,17 @@ class Column:
     shape: tuple[int, ...]
     """Of one row, or of one step for a ragged field."""
     ragged: bool
+    file: str
+    """Name of its files, without the ending."""
+
+
+def allow_files(count: int) -> None:
+    """Let this process hold so many more open files, where the system's hard limit has room for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        room = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, room), hard))
 
 
 class Store:
@@ -42,10 +57,11 @@ class Store:
         self._starts: dict[str, Tensor] = {}
         self._maps: list[mmap.mmap] = []
         self._gathered = 0
+        allow_files(len(columns))
         for name, column in columns.items():
-            self._values[name] = self._map(name, column)
+            self._values[name] = self._map(column)
             if column.ragged:
-                lengths = np.fromfile(folder / f"{name}.lengths", np.int32)
+                lengths = np.fromfile(folder / f"{column.file}.lengths", np.int32)
                 self._starts[name] = torch.from_numpy(
                     np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
                 )
@@ -56,18 +72,21 @@ class Store:
         """The store of a split that `prepare` has written."""
         meta = json.loads((folder / "store.json").read_text())
         columns = {
-            name: Column(c["dtype"], tuple(c["shape"]), c["ragged"]) for name, c in meta["columns"].items()
+            name: Column(c["dtype"], tuple(c["shape"]), c["ragged"], c["file"])
+            for name, c in meta["columns"].items()
         }
         return cls(folder / split, columns, meta["rows"].get(split, 0))
 
     def __len__(self) -> int:
         return self.rows
 
-    def _map(self, name: str, column: Column) -> Tensor:
-        path = self.folder / f"{name}.bin"
+    def _map(self, column: Column) -> Tensor:
+        path = self.folder / f"{column.file}.bin"
         kind = np.dtype(column.dtype)
         if not self.rows or not path.stat().st_size:
             return torch.from_numpy(np.empty((0, *column.shape), kind))
+        if path.stat().st_size <= SMALL:
+            return torch.from_numpy(np.fromfile(path, kind).reshape(-1, *column.shape))
         with path.open("rb") as file:
             # A private writable mapping: torch wants writable memory; nothing is ever written to it.
             mapped = mmap.mmap(

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from modelworks.core.errors import need
 from modelworks.engine.loop import Event
@@ -24,18 +24,28 @@ class Tracker(Protocol):
 class JsonLog:
     """metrics.jsonl: one line per logged step and per validation; events.jsonl: notes and checkpoints.
 
-    When a run resumes at `resumed`, later lines of the interrupted part are cut off: they will be written again."""
+    When a run resumes at `resumed`, or goes back to a checkpoint, later lines are cut off: they will be written
+    again."""
 
     def __init__(self, folder: Path, every: int, resumed: int = 0) -> None:
         self.path, self.every = folder / "metrics.jsonl", every
-        kept = [line for line in _lines(self.path) if _step(line) <= resumed] if resumed else []
+        self._file = self._cut(resumed)
+        self._last = resumed
+        self._events = (folder / "events.jsonl").open("a" if resumed else "w", encoding="utf-8")
+
+    def _cut(self, step: int) -> TextIO:
+        """The log without the lines after a step, open for more."""
+        kept = [line for line in _lines(self.path) if _step(line) <= step] if step else []
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(line + "\n" for line in kept), "utf-8")
         partial.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
-        self._events = (folder / "events.jsonl").open("a" if resumed else "w", encoding="utf-8")
+        return self.path.open("a", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
+        if event.step < self._last:  # a rewind
+            self._file.close()
+            self._file = self._cut(event.step)
+        self._last = event.step
         if event.kind == "step" and ((event.step % self.every and event.step != 1) or not event.metrics):
             return
         if event.kind in ("step", "valid"):

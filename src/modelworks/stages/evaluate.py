@@ -78,9 +78,10 @@ def evaluate(
     predictor = Predictor.load(run)
     dataset = Dataset.ingest(source_for(data), name=str(data)[:100])
     task, fields = predictor.task, predictor.fields
-    dataset.need([field.column or name for name, field in fields.items()])
+    used = [field.column or name for name, field in fields.items()]
+    dataset.need(used)
     codes = np.full(dataset.rows, SPLITS.index("test"), np.uint8)
-    if "split" in dataset.columns and split != "all":
+    if "split" in dataset.columns and "split" not in used and split != "all":
         wanted = split or "test"
         given = given_codes(dataset)
         if not (given == SPLITS.index(wanted)).any():

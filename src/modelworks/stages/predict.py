@@ -120,17 +120,18 @@ def _source(text: str, format_: str | None) -> Any:
     import tempfile
 
     # Sources read files, some of them twice; standard input can be read once.
-    held = tempfile.NamedTemporaryFile(suffix=f".{format_ or 'csv'}")  # noqa: SIM115 - kept open through the run
-    while chunk := sys.stdin.buffer.read(1 << 20):
-        held.write(chunk)
-    held.flush()
-    source = source_for(held.name)
+    held = tempfile.TemporaryDirectory()  # kept until the process ends
+    path = Path(held.name) / f"stdin.{format_ or 'csv'}"
+    with path.open("wb") as file:
+        while chunk := sys.stdin.buffer.read(1 << 20):
+            file.write(chunk)
+    source = source_for(str(path))
     _HELD.append(held)
     return source
 
 
 _HELD: list[Any] = []
-"""Temporary files of standard input, removed when the process ends."""
+"""Temporary folders of standard input, removed when the process ends."""
 
 
 def _tell(counts: Counts, quarantine: Any, output: Path | None) -> None:
