@@ -23,6 +23,8 @@ from modelworks.core.profile import MISSING, as_number
 
 HEAD = 1 << 16
 """Bytes of a file that its content hash reads, besides its size."""
+LARGEST = 256 << 20
+"""Bytes of one file that are held at the most."""
 SIDE = 16
 """Height and width of a thumbnail."""
 
@@ -115,8 +117,10 @@ def read_bytes(value: Any, root: Path | None, limit: int | None = None) -> tuple
         return None
     path = Path(value) if root is None else root / value
     try:
+        if not path.is_file():  # reading a pipe or a device may never end
+            return None
         with path.open("rb") as file:
-            return path.stat().st_size, file.read(-1 if limit is None else limit)
+            return path.stat().st_size, file.read(LARGEST if limit is None else limit)
     except OSError:
         return None
 

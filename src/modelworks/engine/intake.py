@@ -62,15 +62,16 @@ class Taken:
     """What was left out or found odd, for the user."""
 
 
-def draft(source: Any, changes: Mapping[str, Any], **flags: Any) -> dict[str, Any]:
+def draft(source: Any, changes: Mapping[str, Any], *, resume: bool = False, **flags: Any) -> dict[str, Any]:
     """The recipe's tree as far as the user gave it, checked; nothing is inferred yet, torch is not imported.
 
-    `flags`: target, task, model, name, seed; None means not given."""
+    `flags`: target, task, model, name, seed; None means not given. `resume`: without a name, the last Run of this
+    source is meant."""
     with lightly():
-        return _draft(source, changes, flags)
+        return _draft(source, changes, flags, resume)
 
 
-def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     origin = "command line"
     if isinstance(source, (str, Path)) and str(source).lower().endswith((".yaml", ".yml")):
         path = Path(source)
@@ -85,7 +86,7 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any]) ->
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if not tree.get("name"):
-        tree["name"] = _free_name(checked)
+        tree["name"] = _name(checked, resume)
     elif not re.fullmatch(r"[\w\-][\w.\-]*", str(tree["name"])):
         raise UserError(f"name {tree['name']!r}: a name is letters, digits, '-', '_' and '.'")
     return tree
@@ -161,10 +162,12 @@ def shown(source: Any) -> str:
     return str(tree.get("path") or tree.get("name") or tree["kind"])
 
 
-def _free_name(recipe: Recipe) -> str:
-    """A name from the source's, with a number when that is taken."""
+def _name(recipe: Recipe, resume: bool) -> str:
+    """A name from the source's, with a number when that is taken; to resume, the last one that is."""
     base = re.sub(r"[^\w\-]+", "-", Path(shown(recipe.data.source)).name.split(".")[0]).strip("-") or "run"
     number = 1
     while (RUNS / (base if number == 1 else f"{base}-{number}")).exists():
         number += 1
+    if resume and number > 1:
+        number -= 1
     return base if number == 1 else f"{base}-{number}"

@@ -76,6 +76,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         model=args.model,
         name=args.name,
         seed=args.seed,
+        resume=args.resume,
     )
     run_recipe(
         tree, changes, resume=args.resume, overwrite=args.overwrite, dry_run=args.dry_run, quiet=args.quiet
@@ -101,7 +102,9 @@ def train(
     `settings` is laid over the rest: `{"train": {"epochs": 3}, "fields": {"age": {"scale": "minmax"}}}`."""
     from modelworks.engine.intake import draft
 
-    tree = draft(source, settings or {}, target=target, task=task, model=model, name=name, seed=seed)
+    tree = draft(
+        source, settings or {}, target=target, task=task, model=model, name=name, seed=seed, resume=resume
+    )
     return run_recipe(tree, settings or {}, resume=resume, overwrite=overwrite, quiet=quiet)
 
 
