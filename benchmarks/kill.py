@@ -94,13 +94,33 @@ class Reference:
 def write_rows(path: Path, rows: int = 1000) -> None:
     """A table with numbers, gaps, a category and a note of two to eight words."""
     dice = random.Random(0)
-    words = "good bad fine awful great poor nice ugly red blue green old new fast slow warm cold".split()
+    words = [
+        "good",
+        "bad",
+        "fine",
+        "awful",
+        "great",
+        "poor",
+        "nice",
+        "ugly",
+        "red",
+        "blue",
+        "green",
+        "old",
+        "new",
+        "fast",
+        "slow",
+        "warm",
+        "cold",
+    ]
     lines = ["age,size,colour,note,answer"]
     for _ in range(rows):
         age, note = dice.gauss(0, 1), dice.choices(words, k=dice.randrange(2, 9))
         size = "" if dice.random() < 0.05 else f"{dice.random():.3f}"
         answer = "yes" if age + ("good" in note) + dice.gauss(0, 0.5) > 0.5 else "no"
-        lines.append(f"{age:.4f},{size},{dice.choice(['red', 'blue', 'green', ''])},{' '.join(note)},{answer}")
+        lines.append(
+            f"{age:.4f},{size},{dice.choice(['red', 'blue', 'green', ''])},{' '.join(note)},{answer}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
@@ -114,7 +134,9 @@ def start(command: Sequence[str], folder: Path, dying: Sequence[str] = ()) -> su
     }  # fmt: skip
     program = [str(DYING), *dying, "--"] if dying else ["-m", "modelworks.cli"]
     with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen([sys.executable, *program, *command], cwd=folder, env=environment, stdout=output, stderr=output)
+        return subprocess.Popen(
+            [sys.executable, *program, *command], cwd=folder, env=environment, stdout=output, stderr=output
+        )
 
 
 def started(folder: Path, phase: str) -> bool:
@@ -122,7 +144,9 @@ def started(folder: Path, phase: str) -> bool:
     run = folder / "runs" / "run"
     if phase == "prepare":
         return any((folder / "store").glob("*.lock"))
-    return (run / {"start": "", "train": "recipe.yaml", "finish": "model.safetensors"}[phase]).exists() or phase == "start"
+    return (
+        run / {"start": "", "train": "recipe.yaml", "finish": "model.safetensors"}[phase]
+    ).exists() or phase == "start"
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -178,10 +202,14 @@ def die(point: Point, known: Reference, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if point.at is not None:
-            process = start(known.command, folder, ["--at", str(point.at), *(["--torn"] if point.torn else [])])
+            process = start(
+                known.command, folder, ["--at", str(point.at), *(["--torn"] if point.torn else [])]
+            )
             if process.wait(LIMIT) == -9:
                 return
-            raise RuntimeError(f"{folder}: the moment did not come: {(folder / 'output.txt').read_text()[-2000:]}")
+            raise RuntimeError(
+                f"{folder}: the moment did not come: {(folder / 'output.txt').read_text()[-2000:]}"
+            )
         delay = known.seconds[point.phase] * point.share / 1.5**attempt
         if kill(start(known.command, folder), folder, point.phase, delay):
             return
@@ -195,7 +223,12 @@ def trial(point: Point, known: Reference, folder: Path, dice: random.Random) -> 
     if point.forget:
         shutil.rmtree(folder / "store", ignore_errors=True)
     resume = [*known.command, "--resume"]
-    if point.again and kill(start(resume, folder), folder, "train", dice.random() * 0.8 * (known.seconds["start"] + known.seconds["train"])):
+    if point.again and kill(
+        start(resume, folder),
+        folder,
+        "train",
+        dice.random() * 0.8 * (known.seconds["start"] + known.seconds["train"]),
+    ):
         left += f", then {state_of(folder / 'runs' / 'run')}"
     finish(start(resume, folder), folder)
     return left, differences(known.folder / "runs" / "run", folder / "runs" / "run")
@@ -223,7 +256,10 @@ def differences(one: Path, other: Path) -> list[str]:
             RunFolder(path).verify()
         except UserError as error:
             found.append(str(error))
-    names = [{path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} for run in (one, other)]
+    names = [
+        {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+        for run in (one, other)
+    ]
     found += [f"{name}: only in one of them" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
         read = _READERS.get(name.split("/")[-1], Path.read_bytes)
@@ -258,14 +294,22 @@ _READERS: dict[str, Callable[[Path], Any] | None] = {
 def points(number: int, dice: random.Random, known: dict[str, Reference]) -> Iterator[Point]:
     """The seeded points: of each six, two inside a save, one in other writing, three by the clock."""
     names = list(known)
-    saves, writes, clocks = _turns(SAVING, dice), _turns(WRITING, dice), _turns(("train", "prepare", "train", "finish", "train", "start"), dice)
+    saves, writes, clocks = (
+        _turns(SAVING, dice),
+        _turns(WRITING, dice),
+        _turns(("train", "prepare", "train", "finish", "train", "start"), dice),
+    )
     for index in range(number):
-        workload = names[index % len(names)]
+        workload = names[(index + index // 3) % len(names)]
         extra = {"again": index % 4 == 3, "forget": index % 5 == 4}
         if index % 3 == 0 or index % 6 == 4:
             call, ending, torn = next(saves if index % 3 == 0 else writes)
             saving = index % 3 == 0
-            calls = [c for c in known[workload].calls if c["saving"] == saving and c["call"] == call and c["path"].endswith(ending)]
+            calls = [
+                c
+                for c in known[workload].calls
+                if c["saving"] == saving and c["call"] == call and c["path"].endswith(ending)
+            ]
             chosen = dice.choice(calls)
             what = "/".join(Path(chosen["path"]).parts[-2:])
             where = f"{'save' if saving else 'write'}: {call} {what}{' (cut)' if torn else ''}"
@@ -281,13 +325,21 @@ def _turns(kinds: Sequence[Any], dice: random.Random) -> Iterator[Any]:
         yield from kinds
 
 
-def examine(number: int, seed: int, work: Path, workloads: Sequence[str] = tuple(WORKLOADS), say: Callable[[str], None] = print) -> int:
+def examine(
+    number: int,
+    seed: int,
+    work: Path,
+    workloads: Sequence[str] = tuple(WORKLOADS),
+    say: Callable[[str], None] = print,
+) -> int:
     """Run all points; how many came out equal."""
     dice = random.Random(seed)
     write_rows(work / "data" / "rows.csv")
     known = {name: reference(name, work / f"reference-{name}", work / "data") for name in workloads}
     saves = sum(call["saving"] for one in known.values() for call in one.calls)
-    say(f"{number} points, seed {seed}; uninterrupted: {', '.join(f'{n} {sum(r.seconds.values()):.1f} s' for n, r in known.items())}; {saves} moments inside saves")
+    say(
+        f"{number} points, seed {seed}; uninterrupted: {', '.join(f'{n} {sum(r.seconds.values()):.1f} s' for n, r in known.items())}; {saves} moments inside saves"
+    )
     equal = 0
     for point in points(number, dice, known):
         folder = work / f"point-{point.number:02d}"
@@ -298,7 +350,9 @@ def examine(number: int, seed: int, work: Path, workloads: Sequence[str] = tuple
             left, found = "?", [str(error)]
         equal += not found
         marks = f"{' twice' if point.again else ''}{' forgotten' if point.forget else ''}"
-        say(f"{point.number:>3}  {point.workload:<9}  {point.where + marks:<64}  left: {left:<34}  {'equal' if not found else 'DIFFERS'}  {time.perf_counter() - began:5.1f} s")
+        say(
+            f"{point.number:>3}  {point.workload:<9}  {point.where + marks:<64}  left: {left:<34}  {'equal' if not found else 'DIFFERS'}  {time.perf_counter() - began:5.1f} s"
+        )
         for line in found:
             say(f"       {line}")
         if not found:
@@ -309,7 +363,9 @@ def examine(number: int, seed: int, work: Path, workloads: Sequence[str] = tuple
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--points", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="work in this folder and keep what differs")
@@ -317,7 +373,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="modelworks-kill-") as folder:
         work = args.keep or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        return int(examine(args.points, args.seed, work.resolve(), say=lambda text: print(text, flush=True)) != args.points)
+        return int(
+            examine(args.points, args.seed, work.resolve(), say=lambda text: print(text, flush=True))
+            != args.points
+        )
 
 
 if __name__ == "__main__":

@@ -56,7 +56,11 @@ def cut(data: bytes, dice: random.Random) -> bytes:
 def insert(data: bytes, dice: random.Random) -> bytes:
     """Something put in between."""
     at = dice.randrange(len(data))
-    return data[:at] + dice.choice([b"\0", b"\xff\xfe", b'"', b"\n\n", b"\r", b",,,,", b"\x1b[31m", b"\xed\xa0\x80"]) + data[at:]
+    return (
+        data[:at]
+        + dice.choice([b"\0", b"\xff\xfe", b'"', b"\n\n", b"\r", b",,,,", b"\x1b[31m", b"\xed\xa0\x80"])
+        + data[at:]
+    )
 
 
 def swap(data: bytes, dice: random.Random) -> bytes:

@@ -34,7 +34,9 @@ def records(rows: int = ROWS) -> list[dict[str, object]]:
 def csv(rows: int = ROWS) -> bytes:
     """The records as CSV."""
     found = records(rows)
-    return "".join(",".join(map(str, line)) + "\n" for line in [list(found[0]), *(row.values() for row in found)]).encode()
+    return "".join(
+        ",".join(map(str, line)) + "\n" for line in [list(found[0]), *(row.values() for row in found)]
+    ).encode()
 
 
 def jsonl(rows: int = ROWS) -> bytes:
@@ -57,7 +59,8 @@ def xlsx(rows: int = 20) -> bytes:
     found = records(rows)
     cells = [list(found[0]), *(list(row.values()) for row in found)]
     lines = "".join(
-        "<row>" + "".join(f'<c t="inlineStr"><is><t>{value}</t></is></c>' for value in row) + "</row>" for row in cells
+        "<row>" + "".join(f'<c t="inlineStr"><is><t>{value}</t></is></c>' for value in row) + "</row>"
+        for row in cells
     )
     kinds = "application/vnd.openxmlformats-officedocument.spreadsheetml"
     space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -92,7 +95,11 @@ def picture(label: int, number: int = 0, mode: str = "RGB", side: int = 12, form
 
 def pictures(count: int = 8) -> dict[str, bytes]:
     """A folder a class: pics/dark, pics/light."""
-    return {f"pics/{name}/{n}.png": picture(label, n) for label, name in enumerate(("dark", "light")) for n in range(count)}
+    return {
+        f"pics/{name}/{n}.png": picture(label, n)
+        for label, name in enumerate(("dark", "light"))
+        for n in range(count)
+    }
 
 
 def png(width: int, height: int, depth: int = 8, kind: int = 2, data: bytes = b"") -> bytes:
@@ -102,10 +109,17 @@ def png(width: int, height: int, depth: int = 8, kind: int = 2, data: bytes = b"
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
-def sound(label: int, number: int = 0, *, rate: int = 8000, seconds: float = 0.2, width: int = 2, channels: int = 1) -> bytes:
+def sound(
+    label: int, number: int = 0, *, rate: int = 8000, seconds: float = 0.2, width: int = 2, channels: int = 1
+) -> bytes:
     """A tone, low or high, as a wav."""
     out = io.BytesIO()
     top = 2 ** (8 * width - 1) - 1
@@ -124,4 +138,8 @@ def sound(label: int, number: int = 0, *, rate: int = 8000, seconds: float = 0.2
 
 def sounds(count: int = 8) -> dict[str, bytes]:
     """A folder a class: wavs/low, wavs/high."""
-    return {f"wavs/{name}/{n}.wav": sound(label, n) for label, name in enumerate(("low", "high")) for n in range(count)}
+    return {
+        f"wavs/{name}/{n}.wav": sound(label, n)
+        for label, name in enumerate(("low", "high"))
+        for n in range(count)
+    }

@@ -46,9 +46,15 @@ def cases(dice: random.Random) -> Iterator[Case]:
     yield from _targets()
 
 
-def case(name: str, file: str, content: bytes, *, target: str = "answer", verb: str = "train", **more: object) -> Case:
+def case(
+    name: str, file: str, content: bytes, *, target: str = "answer", verb: str = "train", **more: object
+) -> Case:
     """A table to train on, or to audit."""
-    argv = ["train", file, f"--target={target}", *QUICK] if verb == "train" else ["audit", file, f"--target={target}"]
+    argv = (
+        ["train", file, f"--target={target}", *QUICK]
+        if verb == "train"
+        else ["audit", file, f"--target={target}"]
+    )
     return Case("tables", name, argv, {file: content}, **{"names": (file, target), **more})  # type: ignore[arg-type]
 
 
@@ -60,9 +66,16 @@ def _damaged(dice: random.Random) -> Iterator[Case]:
     for file, content in forms.items():
         for number in range(12 if file in ("t.csv", "t.jsonl", "t.parquet") else 5):
             damage = DAMAGES[number % len(DAMAGES)]
-            yield case(f"{damage.__name__} {file} {number}", file, damage(content, dice), verb="train" if number % 3 else "audit")
+            yield case(
+                f"{damage.__name__} {file} {number}",
+                file,
+                damage(content, dice),
+                verb="train" if number % 3 else "audit",
+            )
     footer = originals.parquet()
-    for number, ending in enumerate([b"\xff\xff\xff\x7fPAR1", b"\0\0\0\0PAR1", b"PAR1PAR1", footer[-8:-4] + b"XXXX"]):
+    for number, ending in enumerate(
+        [b"\xff\xff\xff\x7fPAR1", b"\0\0\0\0PAR1", b"PAR1PAR1", footer[-8:-4] + b"XXXX"]
+    ):
         yield case(f"parquet footer {number}", "t.parquet", footer[:-8] + ending, expect=2)
 
 
@@ -77,15 +90,33 @@ def _written_badly() -> Iterator[Case]:
     yield case("utf-32", "t.csv", text.encode("utf-32"))
     yield case("latin-1", "t.csv", text.replace("good", "guät").encode("latin-1"), rows=rows)
     yield case("gb18030", "t.csv", text.replace("good", "很好的中文").encode("gb18030"), rows=rows)
-    yield case("two encodings", "t.csv", text.replace("bad", "中文").encode() + "1,1,r,é,1,no\n".encode("latin-1"), rows=rows + 1)
+    yield case(
+        "two encodings",
+        "t.csv",
+        text.replace("bad", "中文").encode() + "1,1,r,é,1,no\n".encode("latin-1"),
+        rows=rows + 1,
+    )
     yield case("carriage returns alone", "t.csv", good.replace(b"\n", b"\r"), rows=rows)
     yield case("semicolons", "t.csv", good.replace(b",", b";"), rows=rows, expect=0)
-    yield case("mixed ends of lines", "t.csv", head + b"\r\n" + b"".join(lines[:30]) + b"".join(line[:-1] + b"\r\n" for line in lines[30:]), rows=rows, expect=0)
+    yield case(
+        "mixed ends of lines",
+        "t.csv",
+        head + b"\r\n" + b"".join(lines[:30]) + b"".join(line[:-1] + b"\r\n" for line in lines[30:]),
+        rows=rows,
+        expect=0,
+    )
     yield case("a header twice", "t.csv", head + b"\n" + good, rows=rows + 1)
     yield case("equal column names", "t.csv", b"age,age,age,age,age,answer\n" + body, rows=rows, expect=0)
     yield case("empty header", "t.csv", b",,,,,answer\n" + body, rows=rows, expect=0)
     yield case("no header", "t.csv", body, expect=2)
-    yield case("ragged rows", "t.csv", head + b"\n" + b"".join(line[: len(line) // 2] + b"\n" if n % 5 == 0 else line for n, line in enumerate(lines)), rows=rows)
+    yield case(
+        "ragged rows",
+        "t.csv",
+        head
+        + b"\n"
+        + b"".join(line[: len(line) // 2] + b"\n" if n % 5 == 0 else line for n, line in enumerate(lines)),
+        rows=rows,
+    )
     yield case("one row more cells", "t.csv", good + b"1,2,3,4,5,yes,7,8,9\n", rows=rows + 1, expect=0)
     yield case("open quote at the end", "t.csv", good + b'"1,2,3,4,5,yes\n')
     yield case("open quote early", "t.csv", head + b'\n"' + body)
@@ -98,18 +129,48 @@ def _written_badly() -> Iterator[Case]:
     yield case("noise", "t.csv", random.Random(0).randbytes(5000))
     yield case("a picture", "t.csv", originals.picture(0), expect=2)
     yield case("bomb of zeros", "t.csv.gz", gzip.compress(b"0" * (200 << 20), mtime=0), expect=2)
-    yield case("bomb of lines", "t.csv.gz", gzip.compress(b"a,answer\n" + b"0,0\n" * 5_000_000, mtime=0), verb="audit")
+    yield case(
+        "bomb of lines",
+        "t.csv.gz",
+        gzip.compress(b"a,answer\n" + b"0,0\n" * 5_000_000, mtime=0),
+        verb="audit",
+    )
     yield case("gzip in gzip", "t.csv.gz", gzip.compress(gzip.compress(good)), expect=2)
     yield case("deep", "t.jsonl", originals.jsonl() + b'{"a":' * 100_000 + b"\n", rows=rows + 1, expect=0)
     yield case("deep lists", "t.jsonl", originals.jsonl() + b"[" * 100_000 + b"\n", rows=rows + 1, expect=0)
     yield case("nested", "t.jsonl", b'{"a": {"b": [1, {"c": 2}]}, "answer": {"x": 1}}\n' * 20)
-    yield case("keys twice", "t.jsonl", b'{"a": 1, "a": 2, "answer": "x"}\n{"a": 3, "answer": "y"}\n' * 10, rows=20)
-    yield case("NaN and Infinity", "t.jsonl", b'{"age": NaN, "answer": "x"}\n{"age": -Infinity, "answer": "y"}\n{"age": 1, "answer": "y"}\n' * 8, rows=24)
-    yield case("types change", "t.jsonl", b'{"age": 1, "answer": 1}\n{"age": "x", "answer": "y"}\n{"age": [1], "answer": null}\n{"age": {}, "answer": true}\n' * 8, rows=32)
+    yield case(
+        "keys twice", "t.jsonl", b'{"a": 1, "a": 2, "answer": "x"}\n{"a": 3, "answer": "y"}\n' * 10, rows=20
+    )
+    yield case(
+        "NaN and Infinity",
+        "t.jsonl",
+        b'{"age": NaN, "answer": "x"}\n{"age": -Infinity, "answer": "y"}\n{"age": 1, "answer": "y"}\n' * 8,
+        rows=24,
+    )
+    yield case(
+        "types change",
+        "t.jsonl",
+        b'{"age": 1, "answer": 1}\n{"age": "x", "answer": "y"}\n{"age": [1], "answer": null}\n{"age": {}, "answer": true}\n'
+        * 8,
+        rows=32,
+    )
     yield case("not objects", "t.jsonl", b'1\n"x"\nnull\n[1]\n' * 5, expect=2)
-    yield case("lone surrogates", "t.jsonl", b'{"age": "\\ud800", "answer": "\\udfff"}\n{"age": "a", "answer": "b"}\n' * 8, rows=16)
-    yield case("giant numbers", "t.jsonl", b'{"age": %s, "answer": "x"}\n{"age": 1e400, "answer": "y"}\n' % (b"9" * 5000) * 8, rows=16)
-    yield case("many keys", "t.jsonl", b"".join(b'{"k%d": 1, "answer": 1}\n' % n for n in range(11_000)), expect=2)
+    yield case(
+        "lone surrogates",
+        "t.jsonl",
+        b'{"age": "\\ud800", "answer": "\\udfff"}\n{"age": "a", "answer": "b"}\n' * 8,
+        rows=16,
+    )
+    yield case(
+        "giant numbers",
+        "t.jsonl",
+        b'{"age": %s, "answer": "x"}\n{"age": 1e400, "answer": "y"}\n' % (b"9" * 5000) * 8,
+        rows=16,
+    )
+    yield case(
+        "many keys", "t.jsonl", b"".join(b'{"k%d": 1, "answer": 1}\n' % n for n in range(11_000)), expect=2
+    )
     yield case("quarter of a workbook", "t.xlsx", originals.xlsx()[:400], expect=2)
     yield case("text as workbook", "t.xlsx", good, expect=2)
     yield case("workbook as csv", "t.csv", originals.xlsx(), expect=2)
@@ -142,26 +203,58 @@ def _values() -> Iterator[Case]:
         for column in ("age", "colour", "note"):
             yield case(f"{name} in {column}", "t.csv", _with(column, values), rows=rows, forbidden=pages)
         yield case(f"{name} as target", "t.csv", _with("answer", values), rows=rows, forbidden=pages)
-        yield case(f"{name} in a learned number", "t.csv", _with("price", values), target="price", rows=rows, forbidden=pages)
+        yield case(
+            f"{name} in a learned number",
+            "t.csv",
+            _with("price", values),
+            target="price",
+            rows=rows,
+            forbidden=pages,
+        )
 
 
 def _column_names() -> Iterator[Case]:
     for name, column in NAMES.items():
-        rows = [{column if key == "age" else key: value for key, value in row.items()} for row in originals.records()]
+        rows = [
+            {column if key == "age" else key: value for key, value in row.items()}
+            for row in originals.records()
+        ]
         pages = {"runs/out/report.html": SCRIPT}
-        yield case(f"column named {name}", "t.csv", _written(rows), rows=None if name in ("nul", "surrogate") else originals.ROWS, forbidden=pages, names=("t.csv", column[:20]))
+        yield case(
+            f"column named {name}",
+            "t.csv",
+            _written(rows),
+            rows=None if name in ("nul", "surrogate") else originals.ROWS,
+            forbidden=pages,
+            names=("t.csv", column[:20]),
+        )
         if name not in ("nul", "surrogate"):
-            rows = [{column if key == "answer" else key: value for key, value in row.items()} for row in originals.records()]
-            yield case(f"target named {name}", "t.csv", _written(rows), target=column, rows=originals.ROWS, forbidden=pages, names=("t.csv", column.strip()[:20] or "target"))
+            rows = [
+                {column if key == "answer" else key: value for key, value in row.items()}
+                for row in originals.records()
+            ]
+            yield case(
+                f"target named {name}",
+                "t.csv",
+                _written(rows),
+                target=column,
+                rows=originals.ROWS,
+                forbidden=pages,
+                names=("t.csv", column.strip()[:20] or "target"),
+            )
 
 
 def _shapes() -> Iterator[Case]:
     for count in (1, 2, 3, 5):
         yield case(f"{count} rows", "t.csv", originals.csv(count), rows=count)
     yield case("one column", "t.csv", b"answer\n" + b"yes\nno\n" * 20, expect=2)
-    yield case("one row many times", "t.csv", originals.csv(1) + originals.csv(1).split(b"\n", 1)[1] * 50, rows=51)
+    yield case(
+        "one row many times", "t.csv", originals.csv(1) + originals.csv(1).split(b"\n", 1)[1] * 50, rows=51
+    )
     wide = b",".join(b"c%d" % n for n in range(5000)) + b",answer\n"
-    body = b"".join(b",".join(b"%d" % (n * row % 97) for n in range(5000)) + b",%d\n" % (row % 2) for row in range(1, 31))
+    body = b"".join(
+        b",".join(b"%d" % (n * row % 97) for n in range(5000)) + b",%d\n" % (row % 2) for row in range(1, 31)
+    )
     yield case("5,000 columns", "t.csv", wide + body, rows=30)
     yield case("5,000 columns audited", "t.csv", wide + body, verb="audit")
     yield case("all cells empty", "t.csv", b"a,b,answer\n" + b",,\n" * 40, expect=2)
@@ -184,7 +277,10 @@ def _targets() -> Iterator[Case]:
     yield named("a constant number", [3])
     yield named("all different texts", [f"id-{n}" for n in range(60)])
     yield named("all different numbers", [n * 1.5 for n in range(60)], rows=60)
-    yield named("mostly missing", ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "yes", "", "", "", "", "no"])
+    yield named(
+        "mostly missing",
+        ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "yes", "", "", "", "", "no"],
+    )
     yield named("one row of a class", ["yes"] * 59 + ["no"], rows=60)
     yield named("differing in spaces", ["yes", " yes", "yes ", "YES"], rows=60)
     yield named("numbers and texts", [1, 2, "x", 3.5], rows=60)
