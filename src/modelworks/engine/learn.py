@@ -18,6 +18,7 @@ from modelworks.engine.pictures import Pictures
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
 from modelworks.engine.store import Store
+from modelworks.engine.threads import settle
 from modelworks.engine.track import Console, JsonLog, TensorBoard, Tracker
 from modelworks.metrics.direction import higher_is_better
 
@@ -56,8 +57,10 @@ def learn(
     world = World.join(train.device)
     rows = prepared.store("train")
     network = build(recipe.model, task, fields, recipe.seed)
+    if not train.threads and world.device.type == "cpu":
+        settle(network, task, fields, rows, len(rows) if train.batch_size == "full" else int(train.batch_size or 128))
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}")
+    echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}{_threads(world)}")
     valid = prepared.store("valid") if prepared.report["rows"].get("valid") else None
     metric = train.metric or _chooser(task, valid)
     if valid is not None and train.metric:
@@ -112,6 +115,13 @@ def learn(
             tracker.close()
     assert event is not None
     return Learned(network, event, metric, parameters) if world.rank == 0 else None
+
+
+def _threads(world: World) -> str:
+    import torch
+
+    count = torch.get_num_threads()
+    return "" if world.device.type != "cpu" else f", {count} thread{'s' if count > 1 else ''}"
 
 
 def _chooser(task: Task, valid: Store | None) -> str:

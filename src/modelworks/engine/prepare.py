@@ -32,6 +32,8 @@ from modelworks.engine.store import Store, allow_files
 VERSION = 2
 LISTED = 10_000
 """Changed and quarantined values listed one by one; beyond, they are counted."""
+_EVERY = 32
+"""Chunks between records of how far writing has got."""
 CACHE_LIMIT = int(os.environ.get("MODELWORKS_CACHE_BYTES", 20 << 30))
 Progress = Callable[[str, int, int], None]
 """(what, done, of): called now and then."""
@@ -150,7 +152,7 @@ class _Writer:
                 self._chunk(rows, batch)
                 if self.progress:
                     self.progress("preparing rows", int(rows[-1]) + 1, total)
-                if number % 32 == 31:
+                if number % _EVERY == _EVERY - 1:
                     self._record(number + 1)
         finally:
             for file in self.files.values():

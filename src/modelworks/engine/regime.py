@@ -65,7 +65,7 @@ class Train(Settings):
     log_every: int | None = Setting(default=None, ge=1)
     """Steps between lines of metrics.jsonl; None: about 50 an epoch at the most."""
     threads: int | None = Setting(default=None, ge=1)
-    """CPU threads; None: what torch chooses."""
+    """CPU threads; None: one for small steps, else what torch chooses (engine/threads.py)."""
     device: str | None = None
     """`cpu`, `cuda`, `mps`, `cuda:1` …; None: an accelerator when there is one."""
     channels_last: bool | None = None
