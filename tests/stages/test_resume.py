@@ -182,7 +182,7 @@ def test_resume_finds_the_last_run_of_a_source(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "rows.csv").write_text("a,b,y\n" + "".join(f"{n},{n % 7},{'xy'[n % 2]}\n" for n in range(60)))
     command = ["train", "rows.csv", "--target=y", "--model=mlp", "--train.steps=2", "--quiet"]
     # Settings that are stored in another form than they were given in.
-    command += ["--fields.b=ignore", "--train.guard=stop", "--train.batch_size=auto", "--train.find_lr=true"]
+    command += ["--fields.a=ignore", "--train.guard=stop", "--train.batch_size=auto", "--train.find_lr=true"]
     assert main(command) == 0
     assert main(command) == 0
     (tmp_path / "runs/rows-2/manifest.json").unlink()
