@@ -209,8 +209,12 @@ def test_defaults_for_usual_inputs() -> None:
 @pytest.mark.parametrize("name", kinds.names("models"))
 def test_settings_are_read_without_torch(name: str) -> None:
     code = (
-        "import sys; from modelworks.core import kinds; from modelworks.core.model import Model;"
-        f"exec('with kinds.lightly(): kinds.find(Model, {name!r})()'); assert 'torch' not in sys.modules"
+        "import sys\n"
+        "from modelworks.core import kinds\n"
+        "from modelworks.core.model import Model\n"
+        "with kinds.lightly():\n"
+        f"    kinds.find(Model, {name!r})()\n"
+        "assert 'torch' not in sys.modules"
     )
     env = {**os.environ, "PYTHONPATH": str(names.PACKAGE.parent)}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

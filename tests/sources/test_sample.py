@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelworks.core.describe import descriptions
 from modelworks.core.errors import DataError, UserError
 from modelworks.core.source import Quarantine
 from modelworks.sources import _archive, _samples
@@ -243,7 +244,7 @@ def test_table_of_samples() -> None:
         assert entry.archive.sha256 == entry.archive.sha256.lower()
         assert len(entry.archive.sha256) == 64
         assert entry.licence
-        assert name in Sample.model_fields["name"].description
+        assert name in descriptions(Sample)["name"]
     with pytest.raises(UserError, match="did you mean 'digits'"):
         Sample(name="digit")
 

@@ -58,7 +58,13 @@ def learn(
     rows = prepared.store("train")
     network = build(recipe.model, task, fields, recipe.seed)
     if not train.threads and world.device.type == "cpu":
-        settle(network, task, fields, rows, len(rows) if train.batch_size == "full" else int(train.batch_size or 128))
+        settle(
+            network,
+            task,
+            fields,
+            rows,
+            len(rows) if train.batch_size == "full" else int(train.batch_size or 128),
+        )
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}{_threads(world)}")
     valid = prepared.store("valid") if prepared.report["rows"].get("valid") else None

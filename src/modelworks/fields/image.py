@@ -231,7 +231,8 @@ class Image(Field):
     def prepare(self, values: Tensor) -> Tensor:
         mean, std = self._state["mean"], self._state["std"]
         if len(mean) == 1:
-            return torch.mul(values, 1 / std[0]).sub_(mean[0] / std[0])  # two passes over the pixels, not three
+            # Two passes over the pixels, not three.
+            return torch.mul(values, 1 / std[0]).sub_(mean[0] / std[0])
         mean_C11 = torch.tensor(mean, device=values.device).view(-1, 1, 1)
         scale_C11 = (1 / torch.tensor(std, device=values.device)).view(-1, 1, 1)
         return values.to(torch.float32, copy=True).sub_(mean_C11).mul_(scale_C11)
