@@ -13,9 +13,11 @@ import importlib
 import os
 from typing import Any
 
-# Read when torch loads. Threads that wait by spinning bring a shared machine to a standstill: with one other busy
-# process, training was ten times slower (docs/experiments.md). Set it yourself to choose otherwise.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read when torch loads. Threads that wait by spinning for long bring a shared machine to a standstill: beside other
+# busy processes, training was ten times slower; threads that never spin cost a quiet machine half its speed
+# (docs/experiments.md). Set either variable yourself to choose otherwise.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
 

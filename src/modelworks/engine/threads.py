@@ -18,7 +18,7 @@ from modelworks.core.task import Task
 from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.store import Store
 
-WORTHWHILE = 5e8
+WORTHWHILE = 5e7
 """Operations of a step from which a second thread pays (docs/experiments.md)."""
 
 
