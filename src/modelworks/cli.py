@@ -100,6 +100,8 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             word = unknown.split()[0]
+            if "." in word and "=" not in word:
+                raise UserError(f"{self.prog}: {word} has no value", f"with an equals sign: {word}=VALUE")
             raise UserError(
                 f"{self.prog}: {word} is not known; {did_you_mean(word, flags)}",
                 "settings are given as --a.b.c=VALUE",

@@ -7,6 +7,7 @@ modelworks runs titanic titanic-2
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from modelworks.core.errors import UserError
@@ -25,7 +26,8 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
 
     if settings:
         raise UserError(f"runs takes no settings, got {' '.join(settings)}")
-    console = Console()
+    # What is piped is read by a program or a wide screen: names must not be cut.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if args.runs:
         from modelworks.report import compare
 

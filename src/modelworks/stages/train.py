@@ -206,7 +206,9 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     batch = prepare_batch(rows.gather(np.arange(min(8, len(rows)))), taken.fields, torch.device("cpu"))
     for player in recipe.task.players(network):
         loss, count = player.loss(batch)
-        echo(f"  forward {player.name}: loss {float(loss) / max(int(count), 1):.4f} over {int(count)} rows")
+        echo(
+            f"  forward {player.name}: loss {float(loss.detach()) / max(int(count), 1):.4f} over {int(count)} rows"
+        )
     echo(
         "\n" + dump_yaml(to_tree(recipe)) + "\ndry run: recipe, data and shapes are fine; nothing was trained"
     )
