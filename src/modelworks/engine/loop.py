@@ -16,28 +16,26 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
-from modelworks.core.task import Player, Task
+from modelworks.core.task import Task
 from modelworks.engine import heap
 from modelworks.engine.capture import Captured
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
 from modelworks.engine.fused import stepper
 from modelworks.engine.guard import Verdict, Watch
-from modelworks.engine.network import Network, prepare_batch
+from modelworks.engine.kept import Kept, copy_of
+from modelworks.engine.network import Network
 from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors, set_lr
 from modelworks.engine.order import batches
 from modelworks.engine.parallel import World
 from modelworks.engine.regime import Train
 from modelworks.engine.schedule import Plateau
+from modelworks.engine.step import take_step
 from modelworks.engine.store import Store
-
-MICRO_BATCH = 4096
-"""Rows in memory at once where the recipe does not say."""
 
 
 @dataclass(frozen=True)
@@ -72,33 +70,6 @@ class State:
     guard: list[dict[str, Any]] = field(default_factory=list)
     plateau: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
-
-
-class Kept:
-    """A copy of the weights under a name: the best so far, or their moving average."""
-
-    def __init__(self, network: Network) -> None:
-        self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-    def swap(self, network: Network) -> None:
-        """Exchange this copy with the network's weights."""
-        with torch.no_grad():
-            for name, tensor in network.state_dict().items():
-                mine = self.tensors[name].clone()
-                self.tensors[name].copy_(tensor)
-                tensor.copy_(mine)
-
-    def follow(self, network: Network, decay: float) -> None:
-        """Move towards the network: kept = decay · kept + (1 − decay) · weights; integer buffers are copied."""
-        current = network.state_dict()
-        with torch.no_grad():
-            floating = [n for n, t in self.tensors.items() if t.is_floating_point()]
-            torch._foreach_lerp_(
-                [self.tensors[n] for n in floating], [current[n] for n in floating], 1 - decay
-            )
-            for name, tensor in self.tensors.items():
-                if not tensor.is_floating_point():
-                    tensor.copy_(current[name])
 
 
 def loop(
@@ -219,7 +190,7 @@ def loop(
                 set_lr(optimizer, factor)
             verdict = Verdict("ok")
             if state.step not in state.skip:
-                metrics, verdict = _step(
+                metrics, verdict = take_step(
                     players,
                     optimizers,
                     steppers,
@@ -278,7 +249,7 @@ def loop(
                 if _better(value, state.best, more):
                     state.best, state.best_step, state.stale = value, state.step, 0
                     if train.choose == "best":
-                        best = (average and _copy(average, network)) or Kept(network)
+                        best = (average and copy_of(average, network)) or Kept(network)
                 else:
                     state.stale += 1
                 if plateau is not None:
@@ -304,91 +275,6 @@ def loop(
     yield event("end", {} if state.best is None else {"best": state.best, "best_step": state.best_step}, stop)
 
 
-def _step(
-    players: tuple[Player, ...],
-    optimizers: list[torch.optim.Optimizer],
-    steppers: list[Callable[[], None]],
-    captured: list[Captured | None],
-    watches: list[Watch],
-    fields: Mapping[str, Field],
-    rows: Store,
-    positions: np.ndarray,
-    train: Train,
-    seed: int,
-    step: int,
-    world: World,
-    channels_last: bool,
-) -> tuple[dict[str, float], Verdict]:
-    """One optimizer step of every player: gather, augment, forward, backward, guard, update."""
-    world.seed(seed, step)
-    mine = world.share(positions)
-    micro = train.micro_batch or MICRO_BATCH
-    pieces = [mine[start : start + micro] for start in range(0, len(mine), micro)]
-    # One piece on one process: the mean is differentiated at once, which costs nothing.
-    alone = len(pieces) == 1 and world.size == 1
-    metrics: dict[str, float] = {}
-    verdict = Verdict("ok")
-    batch: dict[str, Tensor] = {}
-    for player, optimizer, update, capture, watch in zip(
-        players, optimizers, steppers, captured, watches, strict=True
-    ):
-        total, count = 0.0, 0
-        cleared = False
-        for piece in pieces:
-            if not batch or not alone:  # the players of one step see the same rows
-                batch = prepare_batch(
-                    rows.gather(piece, list(fields)), fields, world.device, world.generator, channels_last
-                )
-            done = capture(batch) if capture is not None and alone else None
-            if done is None:
-                if not cleared:
-                    optimizer.zero_grad(set_to_none=True)
-                    cleared = True
-                loss, counted = done = player.loss(batch)
-                (loss / counted if alone else loss).backward(
-                    inputs=[p for _, p in player.parameters] if len(players) > 1 else None
-                )
-            total, count = total + float(done[0].detach()), count + int(done[1])
-        if not alone:
-            total, count = world.sum(total, count)
-            world.sum_gradients(player.parameters)
-            for _, parameter in player.parameters:
-                if parameter.grad is not None:
-                    parameter.grad.div_(max(count, 1))
-        mean = total / max(count, 1)
-        if train.l1 or train.l2:
-            mean += _penalise(player, train)
-        norm = None
-        if train.clip:
-            norm = float(torch.nn.utils.clip_grad_norm_([p for _, p in player.parameters], train.clip))
-        verdict = watch.check(mean, norm)
-        if verdict.action != "ok":
-            return metrics, verdict
-        update()
-        metrics["loss" if len(players) == 1 else f"loss_{player.name}"] = mean
-        if norm is not None:
-            metrics["gradient_norm"] = norm
-    if len(players) > 1:
-        metrics["loss"] = sum(metrics[f"loss_{player.name}"] for player in players)
-    return metrics, verdict
-
-
-def _penalise(player: Player, train: Train) -> float:
-    """Add the gradients of the L1 and L2 penalties on matrices; returns the penalty."""
-    penalty = 0.0
-    with torch.no_grad():
-        for _, parameter in player.parameters:
-            if parameter.dim() < 2 or parameter.grad is None:
-                continue
-            if train.l1:
-                parameter.grad.add_(parameter.sign(), alpha=train.l1)
-                penalty += train.l1 * float(parameter.abs().sum())
-            if train.l2:
-                parameter.grad.add_(parameter, alpha=train.l2)
-                penalty += train.l2 * 0.5 * float(parameter.square().sum())
-    return penalty
-
-
 def _validate(
     network: Network, average: Kept | None, validate: Callable[[Network], dict[str, float]]
 ) -> dict[str, float]:
@@ -400,13 +286,6 @@ def _validate(
         network.train()
         if average is not None:
             average.swap(network)
-
-
-def _copy(average: Kept, network: Network) -> Kept:
-    copy = Kept(network)
-    for name, tensor in average.tensors.items():
-        copy.tensors[name].copy_(tensor)
-    return copy
 
 
 def _better(value: float, best: float | None, more: bool) -> bool:
