@@ -13,14 +13,14 @@ BATCH = {"x": torch.tensor([[4, 9, 4, 7], [9, 4, 0, 0], [3, 0, 0, 0]]), "x.lengt
 
 
 def test_single_words_are_averaged() -> None:
-    network = Bag(width=5, ngrams=1).build(TEXT)
+    network = Bag(dropout=0, width=5, ngrams=1).build(TEXT)
     table = network.vectors.weight
     wanted = torch.stack([table[[4, 9, 4, 7]].mean(0), table[[9, 4]].mean(0), table[3]])
     torch.testing.assert_close(network(BATCH), wanted)
 
 
 def test_pairs_join_the_mean() -> None:
-    network = Bag(width=5, ngrams=2, buckets=1000).build(TEXT)
+    network = Bag(dropout=0, width=5, ngrams=2, buckets=1000).build(TEXT)
     (runs_BT,) = network.runs(BATCH["x"])
     assert (runs_BT[0] >= 30).all()
     assert runs_BT[1, 1:].tolist() == [0, 0]  # runs that touch padding do not count
@@ -35,13 +35,13 @@ def test_pairs_join_the_mean() -> None:
 def test_order_is_seen_by_pairs_only() -> None:
     ahead, back = {"x": torch.tensor([[4, 9, 7]])}, {"x": torch.tensor([[7, 9, 4]])}
     for ngrams, same in ((1, True), (2, False), (3, False)):
-        network = Bag(width=5, ngrams=ngrams).build(TEXT)
+        network = Bag(dropout=0, width=5, ngrams=ngrams).build(TEXT)
         assert torch.allclose(network(ahead), network(back)) == same
 
 
 def test_runs_spread_over_the_buckets() -> None:
     """All pairs of 299 words fill no fewer of 50,000 buckets than a random hash would, 41,600 of them."""
-    network = Bag(width=1, buckets=50_000).build({"x": Layout("tokens", (), size=300, length=8)})
+    network = Bag(dropout=0, width=1, buckets=50_000).build({"x": Layout("tokens", (), size=300, length=8)})
     pairs = torch.cartesian_prod(torch.arange(1, 300), torch.arange(1, 300))
     (run_BT,) = network.runs(pairs)
     expected = 50_000 * (1 - (1 - 1 / 50_000) ** len(pairs))
@@ -51,7 +51,7 @@ def test_runs_spread_over_the_buckets() -> None:
 
 
 def test_triples_are_not_pairs() -> None:
-    network = Bag(width=1, ngrams=3, buckets=100_000).build(TEXT)
+    network = Bag(dropout=0, width=1, ngrams=3, buckets=100_000).build(TEXT)
     pairs, triples = network.runs(torch.tensor([[4, 9, 7, 5]]))
     assert pairs.shape == (1, 3)
     assert triples.shape == (1, 2)

@@ -9,7 +9,7 @@ Trains in seconds on a CPU and is hard to beat on short texts; with `hidden` it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field as Setting
@@ -42,7 +42,7 @@ class Bag(Model):
     """Non-linearity of those layers."""
     normalisation: RowNormalisation = "none"
     """Norm of those layers."""
-    dropout: float = Setting(default=0.0, ge=0, lt=1)
+    dropout: float = Setting(default=0.5, ge=0, lt=1)
     """Share of the mean's and of each layer's units dropped in training."""
     initialisation: Initialisation = "default"
     """How the matrices start; the vectors start uniform ± 1/width, as fastText's, unless this is normal."""
@@ -50,6 +50,10 @@ class Bag(Model):
     @classmethod
     def recognise(cls, inputs: Mapping[str, str], rows: int) -> float:
         return 0.6 if tuple(inputs.values()) == ("tokens",) else 0.0
+
+    def regime(self, rows: int) -> dict[str, Any]:
+        # It learns a corpus by heart within a few passes; the vectors start small and want a high rate.
+        return {"epochs": 8.0, "optimizer": {"kind": "adamw", "lr": 0.01}}
 
     def build(self, inputs: Mapping[str, Layout], features: Features = "row") -> nn.Module:
         self.check(inputs)
