@@ -83,7 +83,7 @@ class Captured:
             )
             return recorded if same else None
         except Exception:
-            return None
+            return None  # whatever cannot be recorded, for whatever reason, is run as it is written
         finally:
             torch.set_rng_state(state)
 

@@ -164,16 +164,6 @@ def default_model(forms: Mapping[str, str], rows: int) -> str:
     return best
 
 
-def suggested_regime(model: Model, rows: int) -> dict[str, Any]:
-    """What the architecture suggests under `train:`."""
-    return model.regime(rows)
-
-
-def shapes(fitted: Mapping[str, Field]) -> dict[str, Layout]:
-    """Every field's layout."""
-    return {name: field.layout for name, field in fitted.items()}
-
-
 def _target(dataset: Dataset, task: type[Task] | None) -> str:
     if task is not None and not task.target_kind and task.recognise(None) == 0 and not _wants_target(task):
         return ""

@@ -80,7 +80,6 @@ def learn(
 
     checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
     per_epoch = _steps_an_epoch(train.batch_size, len(rows))
-    resumed = int((checkpoints.steps() or ["step-0"])[-1].split("-")[1]) if resume else 0
     trackers: list[Tracker] = []
     if world.rank == 0:
         loaded = checkpoints.load()[0] if resume else None

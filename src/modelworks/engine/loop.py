@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
@@ -114,7 +113,7 @@ def loop(
     def restore(loaded: Checkpoint, rewinding: bool = False) -> None:
         nonlocal state, best
         state = State(step=loaded.step, **loaded.state)
-        _load(network, {n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
+        network.load_state_dict({n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
         if average is not None:
             for name in average.tensors:
                 average.tensors[name].copy_(loaded.weights[f"average.{name}"])
@@ -292,10 +291,6 @@ def _better(value: float, best: float | None, more: bool) -> bool:
     if value != value:
         return False
     return best is None or best != best or (value > best if more else value < best)
-
-
-def _load(network: Network, tensors: Mapping[str, Tensor]) -> None:
-    network.load_state_dict(dict(tensors))
 
 
 def _over(train: Train, total: int, state: State, metric: tuple[str, bool] | None) -> str:
