@@ -136,3 +136,12 @@ class Field(Kinded):
     def prepare(self, values: Tensor) -> Tensor:
         """Stored batch → what `layout` promises (float, normalised). Deterministic."""
         return values
+
+    def mix(self, values: Tensor, generator: Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Training only, on a prepared batch: rows blended with others of the batch, as (values, partner_B,
+        weight_B of the row itself); both None where no rows are blended."""
+        return values, None, None
+
+    def augment_prepared(self, values: Tensor, generator: Generator) -> Tensor:
+        """Training only, on a prepared batch: augmentation that only makes sense there (SpecAugment)."""
+        return values

@@ -114,17 +114,39 @@ def _cleaned(module: torch.fx.GraphModule) -> Callable[..., Any]:
     for node in list(graph.nodes):  # t(t(x)) is x
         if _is(node, aten.t.default) and _is(node.args[0], aten.t.default):
             node.replace_all_uses_with(node.args[0].args[0])
-    changed = True
-    while changed:
-        changed = False
-        for node in reversed(list(graph.nodes)):
-            if node.op == "call_function" and not node.users and _pure(node.target):
-                graph.erase_node(node)
-                changed = True
+    _fold(module)
+    for node in reversed(list(graph.nodes)):  # users come after what they use: one pass backwards finds all
+        if node.op == "call_function" and not node.users and _pure(node.target):
+            graph.erase_node(node)
     graph.set_codegen(torch.fx.graph.CodeGen())
     graph.lint()
     module.recompile()
     return module.forward
+
+
+def _fold(module: torch.fx.GraphModule) -> None:
+    """Compute once what depends on shapes alone, such as the gradient of a mean."""
+    known: dict[torch.fx.Node, Tensor] = {}
+    for node in module.graph.nodes:
+        if node.op != "call_function":
+            continue
+        if not _pure(node.target) or not isinstance(node.meta.get("val"), Tensor):
+            if known.keys() & set(node.all_input_nodes):
+                return  # perhaps written to in place: then every step needs its own
+        elif node.target in (aten.ones_like.default, aten.zeros_like.default):
+            like = node.meta["val"]
+            known[node] = torch.full(
+                like.shape, float(node.target is aten.ones_like.default), dtype=like.dtype, device=like.device
+            )
+        elif node.all_input_nodes and all(argument in known for argument in node.all_input_nodes):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda argument: known[argument])
+            known[node] = node.target(*args, **kwargs)
+    for number, (node, value) in enumerate(known.items()):
+        if any(user not in known for user in node.users):
+            name = f"folded_{number}"
+            module.register_buffer(name, value, persistent=False)
+            with module.graph.inserting_before(node):
+                node.replace_all_uses_with(module.graph.get_attr(name))
 
 
 def _is(node: Any, target: Any) -> bool:

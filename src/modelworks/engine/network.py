@@ -54,14 +54,10 @@ def prepare_batch(
             values = field.augment(values, generator)
         values = field.prepare(values)
         if generator is not None:
-            mix = getattr(field, "mix", None)
-            if mix is not None:
-                values, partner, weight = mix(values, generator)
-                if partner is not None:
-                    batch["mix.partner"], batch["mix.weight"] = partner, weight
-            after = getattr(field, "augment_prepared", None)
-            if after is not None:
-                values = after(values, generator)
+            values, partner, weight = field.mix(values, generator)
+            if partner is not None and weight is not None:
+                batch["mix.partner"], batch["mix.weight"] = partner, weight
+            values = field.augment_prepared(values, generator)
         if channels_last and values.dim() == 4:
             values = values.contiguous(memory_format=torch.channels_last)
         batch[name] = values
