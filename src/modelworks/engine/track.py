@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -24,29 +25,23 @@ class Tracker(Protocol):
 class JsonLog:
     """metrics.jsonl: one line per logged step and per validation; events.jsonl: notes and checkpoints.
 
-    When a run resumes at `resumed`, or goes back to a checkpoint, later lines are cut off: they will be written
-    again."""
+    Lines after the step at which a run resumes, or of the checkpoint it goes back to, are cut off: they will be
+    written again. `every`: steps between lines; None: about 50 an epoch."""
 
-    def __init__(self, folder: Path, every: int, resumed: int = 0) -> None:
-        self.path, self.every = folder / "metrics.jsonl", every
-        self._file = self._cut(resumed)
-        self._last = resumed
-        self._events = (folder / "events.jsonl").open("a" if resumed else "w", encoding="utf-8")
-
-    def _cut(self, step: int) -> TextIO:
-        """The log without the lines after a step, open for more."""
-        kept = [line for line in _lines(self.path) if _step(line) <= step] if step else []
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in kept), "utf-8")
-        partial.replace(self.path)
-        return self.path.open("a", encoding="utf-8")
+    def __init__(self, folder: Path, every: int | None = None) -> None:
+        self.folder, self.every = folder, every
+        self._files = ExitStack()
+        self._last = 0
 
     def __call__(self, event: Event) -> None:
-        if event.step < self._last:  # a rewind
-            self._file.close()
-            self._file = self._cut(event.step)
+        if event.kind == "start":
+            self.every = self.every or max(1, int(event.metrics["steps_an_epoch"]) // 50)
+            mode = "a" if event.step else "w"
+            self._events = self._files.enter_context((self.folder / "events.jsonl").open(mode, encoding="utf-8"))
+        if event.kind == "start" or event.step < self._last:  # a rewind
+            self._log = self._files.enter_context(_cut(self.folder / "metrics.jsonl", event.step))
         self._last = event.step
-        if event.kind == "step" and ((event.step % self.every and event.step != 1) or not event.metrics):
+        if event.kind == "step" and ((event.step % (self.every or 1) and event.step != 1) or not event.metrics):
             return
         if event.kind in ("step", "valid"):
             line = {
@@ -56,8 +51,8 @@ class JsonLog:
                 "split": "train" if event.kind == "step" else "valid",
                 "metrics": dict(event.metrics),
             }
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            self._log.write(json.dumps(line) + "\n")
+            self._log.flush()
         elif event.message or event.kind == "checkpoint":
             line = {
                 "time": round(time.time(), 3),
@@ -69,8 +64,16 @@ class JsonLog:
             self._events.flush()
 
     def close(self) -> None:
-        self._file.close()
-        self._events.close()
+        self._files.close()
+
+
+def _cut(path: Path, step: int) -> TextIO:
+    """The log without the lines after a step, open for more."""
+    kept = [line for line in _lines(path) if _step(line) <= step] if step else []
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(line + "\n" for line in kept), "utf-8")
+    partial.replace(path)
+    return path.open("a", encoding="utf-8")
 
 
 def _lines(path: Path) -> list[str]:
@@ -88,16 +91,13 @@ class Console:
     """A progress bar on a terminal, one plain line a validation elsewhere."""
 
     def __init__(
-        self,
-        total: int,
-        per_epoch: int,
-        metric: str,
-        minutes: float | None = None,
-        echo: Callable[[str], None] | None = None,
+        self, metric: str, minutes: float | None = None, echo: Callable[[str], None] | None = None
     ) -> None:
-        self.total, self.per_epoch, self.metric, self.minutes = total, per_epoch, metric, minutes
+        self.metric, self.minutes, self.total = metric, minutes, 0
         self.echo = echo or (lambda text: print(text, flush=True))
-        self._shown, self._mark, self._rate, self._loss = 0.0, (0, 0.0), 0.0, None
+        self._shown, self._rate, self._loss = 0.0, 0.0, None
+        self._before: Event | None = None
+        self._rows, self._seconds = 0, 0.0
         self._best: Any = ""
         self._told, self._line = 0.0, ""
         self._bar = None
@@ -121,19 +121,22 @@ class Console:
             self._task = self._bar.add_task("", total=1.0, epoch="", speed="", loss="", best="", left="")
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "step":
+        self._follow(event)
+        if event.kind == "start":
+            self.total = int(event.metrics["total_steps"])
+        elif event.kind == "step":
             self._loss = event.metrics.get("loss", self._loss)
             now = time.monotonic()
             if now - self._shown < (0.2 if self._bar else 10.0):
                 return
             self._shown = now
-            self._measure(event)
+            self._measure()
             if self._bar is not None:
                 self._bar.update(
                     self._task,
                     completed=self._share(event),
                     epoch=f"epoch {event.epoch:.1f}",
-                    speed=f"{self._rate:,.0f} rows/s",
+                    speed=self._speed(),
                     loss=f"loss {self._loss:.4f}" if self._loss is not None else "",
                     best=self._best,
                     left=self._left(event),
@@ -141,10 +144,10 @@ class Console:
             elif event.seconds > 5:
                 self.echo(
                     f"  step {event.step:>7,}  epoch {event.epoch:6.2f}  loss {_number(self._loss)}"
-                    f"  {self._rate:,.0f} rows/s  {self._left(event)}"
+                    f"  {self._speed()}  {self._left(event)}"
                 )
         elif event.kind == "valid":
-            self._measure(event)
+            self._measure()
             value = event.metrics.get(self.metric)
             self._best = f"{self.metric} {_number(value)}"
             loss = event.metrics.get("loss")
@@ -153,7 +156,7 @@ class Console:
             shown += f"  {self.metric} {_number(value)}" if self.metric != "loss" else ""
             now = time.monotonic()
             # Short epochs would fill the screen; a line every other second tells as much. The end brings the last.
-            self._line = f"{shown}  {self._rate:,.0f} rows/s  {self._left(event)}"
+            self._line = f"{shown}  {self._speed()}  {self._left(event)}"
             if now - self._told >= 2.0:
                 self._told = now
                 self._say(self._line)
@@ -173,11 +176,21 @@ class Console:
         else:
             self.echo(text)
 
-    def _measure(self, event: Event) -> None:
-        samples, seconds = self._mark
-        if event.seconds - seconds > 0.05:
-            self._rate = (event.samples - samples) / (event.seconds - seconds)
-            self._mark = (event.samples, event.seconds)
+    def _follow(self, event: Event) -> None:
+        """Rows and seconds of steps alone: validating and saving take time in which nothing is trained."""
+        before, self._before = self._before, event
+        # The first event may follow a resumed past; after a rewind the rows count back.
+        if event.kind == "step" and before is not None and event.samples > before.samples:
+            self._rows += event.samples - before.samples
+            self._seconds += event.seconds - before.seconds
+
+    def _measure(self) -> None:
+        if self._seconds > (0.05 if self._rate else 0.0):
+            self._rate = self._rows / self._seconds
+            self._rows, self._seconds = 0, 0.0
+
+    def _speed(self) -> str:
+        return f"{self._rate:,.0f} rows/s" if self._rate else ""
 
     def _share(self, event: Event) -> float:
         share = event.step / self.total if self.total else 1.0
