@@ -219,6 +219,22 @@ def test_whichever_limit_comes_first_ends_it(
     assert why in events[-1].message
 
 
+def test_half_precision_learns_the_same_and_keeps_full_weights(tmp_path: Path) -> None:
+    """bf16 has 8 bits of mantissa: the losses follow those of float32 within a percent, but are not the same."""
+    full, reference = run(tmp_path, train())
+    half, events = run(tmp_path, train(precision="bf16"))
+    assert {t.dtype for t in half.values() if t.is_floating_point()} == {torch.float32}
+    pairs = [
+        (a.metrics["loss"], b.metrics["loss"])
+        for a, b in zip(reference, events, strict=True)
+        if a.kind == "step"
+    ]
+    assert all(abs(a - b) < 0.02 * max(a, 0.1) for a, b in pairs)
+    assert not same(full, half)
+    captured, _ = run(tmp_path, train(precision="bf16", capture=True))
+    assert same(half, captured)
+
+
 def poisoned(folder: Path, bad_step: int) -> tuple[Network, Classify, dict[str, Field], Store]:
     """A network whose output is not a number at one step."""
     network, task, fields, store = make(folder)

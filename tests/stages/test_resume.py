@@ -136,6 +136,7 @@ def test_preparing_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_rewind_cuts_the_log(tmp_path: Path) -> None:
     log = JsonLog(tmp_path, every=1)
+    log(Event("start", 0, 0, 0.0, 0.0, {"total_steps": 4, "steps_an_epoch": 4}))
     for step in (1, 2, 3, 4):
         log(Event("step", step, step, 0.0, 0.0, {"loss": float(step)}))
     log(Event("note", 2, 2, 0.0, 0.0, {}, "rewound"))

@@ -79,23 +79,12 @@ def learn(
         )
 
     checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
-    per_epoch = _steps_an_epoch(train.batch_size, len(rows))
     trackers: list[Tracker] = []
     if world.rank == 0:
-        loaded = checkpoints.load()[0] if resume else None
-        resumed = loaded.step if loaded else 0
-        trackers.append(JsonLog(run.path, train.log_every or max(1, per_epoch // 50), resumed))
-        trackers.append(Pictures(run.path, network, task, fields, per_epoch))
+        trackers.append(JsonLog(run.path, train.log_every))
+        trackers.append(Pictures(run.path, network, task, fields))
         if not quiet:
-            trackers.append(
-                Console(
-                    _total(train.epochs, train.steps, per_epoch),
-                    per_epoch,
-                    metric,
-                    train.minutes,
-                    None if _tty() else echo,
-                )
-            )
+            trackers.append(Console(metric, train.minutes, None if _tty() else echo))
         if train.tensorboard:
             trackers.append(TensorBoard(run.path))
     event: Event | None = None
@@ -141,17 +130,6 @@ def _known(metric: str, measured: Iterable[str], task: str) -> None:
     if metric not in measured:
         message = f"task {task} does not measure {metric!r}"
         raise RecipeError([Problem("train.metric", message, did_you_mean(metric, measured))])
-
-
-def _steps_an_epoch(batch_size: object, rows: int) -> int:
-    return 1 if batch_size == "full" else -(-rows // min(int(batch_size or 128), rows))  # type: ignore[call-overload]
-
-
-def _total(epochs: float | None, steps: int | None, per_epoch: int) -> int:
-    limits = [steps] if steps is not None else []
-    if epochs is not None:
-        limits.append(max(1, round(epochs * per_epoch)))
-    return min(limits) if limits else 0
 
 
 def _tty() -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -39,9 +39,10 @@ from modelworks.engine.store import Store
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: a step, a validation, a checkpoint, a note, or the end."""
+    """What happened. `start` comes first, with the metrics `total_steps` (0: no limit) and `steps_an_epoch`, and with
+    the step that a resumed run goes on from."""
 
-    kind: Literal["step", "valid", "checkpoint", "note", "end"]
+    kind: Literal["start", "step", "valid", "checkpoint", "note", "end"]
     step: int
     samples: int
     epoch: float
@@ -96,6 +97,8 @@ def loop(
     if channels_last:
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     players = task.players(network)
+    if train.precision != "fp32":
+        players = tuple(replace(player, loss=_autocast(player.loss, device)) for player in players)
     optimizers = [train.optimizer.build(player.parameters) for player in players]
     steppers = [stepper(optimizer) for optimizer in optimizers]
     state, watches = State(), [Watch(train.guard) for _ in players]
@@ -171,11 +174,13 @@ def loop(
             kind, state.step, state.samples, state.samples / len(rows), state.seconds, metrics or {}, message
         )
 
+    yield event("start", {"total_steps": total if total < 2**62 else 0, "steps_an_epoch": per_epoch})
     if note:
         yield event("note", message=note)
     if resume and state.step:
         yield event("note", message=f"resumed at step {state.step:,}")
-    stop = _over(train, total, state, metric)  # a process killed after the last step must not take another
+    # A process killed after the last step must not take another.
+    stop = _over(train, total, state, metric) if state.step else ""
     ragged = next((n for n, c in rows.columns.items() if c.ragged), None)
     lengths = None if ragged is None else (lambda positions: rows.lengths(ragged, positions))
 
@@ -272,6 +277,16 @@ def loop(
     elif average is not None:
         average.swap(network)
     yield event("end", {} if state.best is None else {"best": state.best, "best_step": state.best_step}, stop)
+
+
+def _autocast(loss: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The loss with its matrix products and convolutions in half precision; weights and their updates stay float32."""
+
+    def half(batch: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            return loss(batch)
+
+    return half
 
 
 def _validate(

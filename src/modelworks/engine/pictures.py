@@ -19,19 +19,14 @@ GRID = 8
 class Pictures:
     """A tracker that saves a grid once an epoch and at the end; does nothing for tasks that generate nothing."""
 
-    def __init__(
-        self, folder: Path, network: Network, task: Task, fields: Mapping[str, Field], every: int
-    ) -> None:
-        self.folder, self.network, self.task, self.fields, self.every = (
-            folder / "samples",
-            network,
-            task,
-            fields,
-            every,
-        )
+    def __init__(self, folder: Path, network: Network, task: Task, fields: Mapping[str, Field]) -> None:
+        self.folder, self.network, self.task, self.fields = folder / "samples", network, task, fields
+        self.every = 1
         self._generates = type(task).samples is not Task.samples
 
     def __call__(self, event: Event) -> None:
+        if event.kind == "start":
+            self.every = int(event.metrics["steps_an_epoch"])
         if not self._generates or not (
             event.kind == "end" or (event.kind == "step" and event.step % self.every == 0)
         ):

@@ -68,8 +68,11 @@ class Train(Settings):
     """CPU threads; None: one for small steps, else what torch chooses (engine/threads.py)."""
     device: str | None = None
     """`cpu`, `cuda`, `mps`, `cuda:1` …; None: an accelerator when there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the training step's matrix products and convolutions (torch.autocast); weights, their updates and evaluation
+    stay float32. `bf16` pays where the processor computes with it: accelerators, CPUs with avx512_bf16 or AMX."""
     channels_last: bool | None = None
-    """Store images with channels last in memory; None: where the model has 2-D convolutions and it is faster."""
+    """Store images with channels last in memory; None: where the model has 2-D convolutions."""
     capture: bool | None = None
     """Run each step as one captured graph instead of line by line; None: where it is exact and pays."""
     tensorboard: bool = False

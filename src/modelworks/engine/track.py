@@ -37,11 +37,15 @@ class JsonLog:
         if event.kind == "start":
             self.every = self.every or max(1, int(event.metrics["steps_an_epoch"]) // 50)
             mode = "a" if event.step else "w"
-            self._events = self._files.enter_context((self.folder / "events.jsonl").open(mode, encoding="utf-8"))
+            self._events = self._files.enter_context(
+                (self.folder / "events.jsonl").open(mode, encoding="utf-8")
+            )
         if event.kind == "start" or event.step < self._last:  # a rewind
             self._log = self._files.enter_context(_cut(self.folder / "metrics.jsonl", event.step))
         self._last = event.step
-        if event.kind == "step" and ((event.step % (self.every or 1) and event.step != 1) or not event.metrics):
+        if event.kind == "step" and (
+            (event.step % (self.every or 1) and event.step != 1) or not event.metrics
+        ):
             return
         if event.kind in ("step", "valid"):
             line = {
