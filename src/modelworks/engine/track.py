@@ -189,8 +189,9 @@ class Console:
             self._seconds += event.seconds - before.seconds
 
     def _measure(self) -> None:
-        if self._seconds > (0.05 if self._rate else 0.0):
+        if self._seconds > 0:
             self._rate = self._rows / self._seconds
+        if self._seconds > 0.05:  # enough to be told alone; shorter spans are told with what follows
             self._rows, self._seconds = 0, 0.0
 
     def _speed(self) -> str:
