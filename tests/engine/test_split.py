@@ -275,12 +275,36 @@ def test_given_without_valid_cuts_it_from_train():
 
 def test_given_refuses_other_words():
     data = dataset(x=range(3), fold=["train", "hold", "test"])
-    with pytest.raises(DataError, match=r"row 1: 'fold' wants a split, got 'hold'"):
+    with pytest.raises(DataError, match=r"'fold' names a split in 2 rows, but not in 1: 'hold' \(1\)"):
         run(data, by="given", column="fold")
     with pytest.raises(DataError, match="no row has"):
         run(dataset(x=range(2), split=["test", "test"]), by="given")
     with pytest.raises(DataError, match="did you mean 'fold'"):
         run(data, by="given", column="fodl")
+
+
+def test_a_column_of_splits_with_odd_values_is_refused():
+    """Half of the values name a split: it is meant, so what names none is a mistake that is told."""
+    names = ["train"] * 6 + ["test"] * 2 + ["Tset", "hold", "hold", None, ""]
+    data = dataset(x=range(13), split=names)
+    with pytest.raises(DataError, match="in 8 rows, but not in 5") as error:
+        run(data)
+    for told in ("'hold' (2)", "'Tset' (1)", "missing (2)", "data.split=random", "rename"):
+        assert told in str(error.value)
+    assert run(data, by="random", valid=0.2, test=0.2)[1]["by"] == "random"
+    many = dataset(x=range(3000), split=["train"] * 1500 + [f"odd {n}" for n in range(1500)])
+    with pytest.raises(DataError, match=r"but not in 1,500: .* other values"):
+        run(many)
+
+
+def test_a_column_split_of_other_values_is_no_split_and_said_so():
+    _, notes = run(dataset(x=range(60), split=["train"] * 20 + ["a"] * 40))
+    assert notes["by"] == "random"
+    assert "column 'split' is not followed: 20 of 60 of its values name train" in notes["messages"][0]
+    for values in (range(60), [[1]] * 60, ["a", "b"] * 30):
+        _, notes = run(dataset(x=range(60), split=values))
+        assert notes["by"] == "random"
+        assert "none of its values name train" in notes["messages"][0]
 
 
 def test_auto_chooses():

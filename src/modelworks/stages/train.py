@@ -235,7 +235,7 @@ def _tell_plan(echo: Echo, taken: Taken) -> None:
     recipe = taken.recipe
     assert recipe.task is not None
     assert recipe.model is not None
-    for note in [*taken.notes, *taken.split.get("warnings", [])]:
+    for note in [*taken.notes, *taken.split["messages"]]:
         echo(f"  note    {note}")
     kinds = ", ".join(f"{name} ({field.kind})" for name, field in list(recipe.inputs.items())[:8])
     more = len(recipe.inputs) - 8
