@@ -10,7 +10,7 @@ from modelworks.engine.track import Console
 
 def told(events: list[Event]) -> list[str]:
     lines: list[str] = []
-    console = Console(100, 10, "accuracy", echo=lines.append)
+    console = Console("accuracy", echo=lines.append)
     for event in events:
         console._told = 0.0  # every validation is told
         console(event)
