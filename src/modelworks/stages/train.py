@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from modelworks.engine.intake import Taken
 
 Echo = Callable[[str], None]
-LIMITS = ("epochs", "steps", "minutes", "patience", "checkpoint_seconds", "threads")
-"""What may change when a Run is resumed."""
-MEASURED = {"batch_size": "auto", "find_lr": True}
-"""What was asked to be measured when the Run began; its recipe holds what came of it."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,25 +116,36 @@ def run_recipe(
     """The story of a training, from a checked draft to a sealed Run. `changes`: settings given beside the file."""
     from modelworks.core.run import RUNS, RunFolder
     from modelworks.engine.intake import shown, take_in
+    from modelworks.engine.resume import resumed
 
     echo: Echo = silent if quiet else _say
     run = RunFolder(RUNS / tree["name"])
     going_on = resume and not dry_run and (run.path / "recipe.yaml").is_file()
+    shown_source, told = shown(tree["data"].source), []
+    if going_on:
+        tree, told = resumed(run, tree, changes)
     if going_on and run.complete:
+        if told:
+            raise UserError(
+                f"{run.path} is complete: too late for {'; '.join(told)}", "train under another --name"
+            )
         echo(f"{run.path} is complete; nothing to resume")
         return run
     if not (dry_run or resume or overwrite) and (run.complete or (run.path / "checkpoints").exists()):
         raise UserError(
             f"{run.path} is there already", "--resume to go on, --overwrite to replace it, or another --name"
         )
-    echo(f"{shown(tree['data'].source)} → {run.path}")
+    echo(f"{shown_source} → {run.path}")
+    for note in told:
+        echo(f"  note    {note}")
     with Line(quiet) as line:
-        tree = continued(run, changes) if going_on else tree
         taken = take_in(tree, run if going_on else None, line, lambda dataset: _tell_data(echo, dataset))
     _tell_plan(echo, taken)
     if dry_run:
         _dry_run(taken, echo)
         return run
+    if going_on and told:
+        run.write_recipe(tree)
     from modelworks.engine.calibrate import calibrate
 
     taken.recipe = calibrate(taken.recipe, taken.fields, taken.prepared.store("train"), echo)
@@ -151,31 +158,6 @@ def run_recipe(
     if learned is not None:  # on the first process alone
         finish(run, taken, learned, echo)
     return run
-
-
-def continued(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored recipe of an unfinished Run; settings given now may only move its limits."""
-    from modelworks.core.settings import to_tree
-    from modelworks.engine import usercode
-    from modelworks.engine.recipe import Recipe, compose, load_tree
-
-    usercode.check(run)
-    tree = load_tree(run.path / "recipe.yaml")
-    given = changes.get("train") or {}
-    given = {name: value for name, value in given.items() if name not in MEASURED or value != MEASURED[name]}
-    # Compared as settings: `guard: stop` is `guard: {action: stop}`, and ignored columns are not stored.
-    asked = compose(tree, {**changes, "train": given})
-    before, after = (to_tree(Recipe.check(each, f"{run.path}/recipe.yaml")) for each in (tree, asked))
-    limits = {"train": {name: after["train"][name] for name in LIMITS}}
-    if compose(before, limits) != after:
-        raise UserError(
-            f"{run.path}: a Run goes on with its own recipe",
-            f"--resume changes only train.{', train.'.join(LIMITS)}",
-        )
-    changed = compose(tree, limits)
-    if changed != tree:
-        run.write_recipe(changed)
-    return changed
 
 
 def _begin(run: RunFolder, taken: Taken) -> None:
