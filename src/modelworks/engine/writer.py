@@ -38,8 +38,6 @@ class Writer:
         self._partial = output.with_name(output.name + ".partial") if output else None
 
     def __enter__(self) -> Writer:
-        if self.output is not None:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from modelworks.core.errors import UserError
+from modelworks.stages import _screen
 from modelworks.stages._progress import Line
 
 
@@ -41,12 +41,12 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         raise UserError(f"audit takes no settings, got {' '.join(settings)}")
     from modelworks.report import audit as page
 
+    output = _screen.output_file(args.output)
     with Line() as line:
         line.note("reading and auditing")
         result = audit(args.source, args.target)
-    page.terminal(result)
-    if args.output:
-        output = Path(args.output)
+    _screen.show(page.renderable(result))
+    if output is not None:
         if output.suffix == ".json":
             output.write_text(json.dumps(result, ensure_ascii=False, indent=1), "utf-8")
         else:

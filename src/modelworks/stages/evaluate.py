@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 from modelworks.core.settings import overrides
+from modelworks.stages import _screen
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
             f"evaluate takes no settings, got {', '.join(overrides(settings))}",
             "the Run's recipe is what it is",
         )
-    run = RunFolder.find(args.run)
+    run, output = RunFolder.find(args.run), _screen.output_file(args.output)
     if args.data is None:
         result = run.evaluation()
         if not result:
@@ -53,8 +53,8 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
             )
     else:
         result = evaluate(run, args.data, split=args.split, bootstrap=args.bootstrap)
-    if args.output:
-        Path(args.output).write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    if output is not None:
+        output.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
     else:
@@ -120,10 +120,8 @@ def chosen(result: Mapping[str, Any]) -> str:
 
 def show(result: Mapping[str, Any]) -> None:
     """The metrics as a table."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
     for split, metrics in result["splits"].items():
         table = Table(
             title=f"{split}: {result['rows'][split]:,} rows", title_justify="left", box=None, pad_edge=False
@@ -138,7 +136,7 @@ def show(result: Mapping[str, Any]) -> None:
             table.add_row(
                 *cells, *([f"{baseline[name]['value']:.4f}" if name in baseline else ""] if baseline else [])
             )
-        console.print(table)
+        _screen.show(table)
     print(f"* the task's primary metric{chosen(result)}")
     if result.get("unreadable"):
         print(f"warning: {result['unreadable']:,} rows could not be read")

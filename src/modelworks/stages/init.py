@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from modelworks.core.errors import UserError
+from modelworks.stages import _screen
 from modelworks.stages._progress import Line
 from modelworks.stages.train import recipe_arguments
 
@@ -27,6 +28,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     from modelworks.core.settings import dump_yaml, overrides, to_tree
     from modelworks.engine.intake import draft, take_in
 
+    given = None if args.output == "-" else _screen.output_file(args.output)
     tree = draft(
         args.source,
         overrides(settings),
@@ -36,7 +38,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         name=args.name,
         seed=args.seed,
     )
-    output = Path(args.output or f"{tree['name']}.yaml")
+    output = given or Path(f"{tree['name']}.yaml")
     if output.exists() and not args.overwrite and args.output != "-":
         raise UserError(f"{output} is there already", "--overwrite, or --output FILE.yaml")
     with Line() as line:

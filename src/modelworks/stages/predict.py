@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
+from modelworks.stages import _screen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,10 +51,8 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     if settings:
         raise UserError(f"predict takes no settings, got {' '.join(settings)}")
     run = RunFolder.find(args.run)
+    output = _screen.output_file(args.output)
     source = _source(args.data, args.format)
-    output = Path(args.output) if args.output else None
-    if output is not None and output.is_dir():
-        raise UserError(f"{output} is a folder", "--output wants a file: OUT.csv, OUT.jsonl or OUT.parquet")
     from modelworks.core.source import Quarantine
     from modelworks.engine.predictor import Predictor
 

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from modelworks.core.run import RunFolder
+from modelworks.stages import _screen
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +31,17 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
 
     if settings:
         raise UserError(f"report takes no settings, got {' '.join(settings)}")
+    output = _screen.output_file(args.output)
     found = [RunFolder.find(text) for text in args.runs]
     if len(found) == 1:
         run = found[0]
-        if args.output or not run.complete:
+        if output is not None or not run.complete:
             # The Run's own report is sealed with it; a copy or an unfinished one is written anew.
-            written = page.write(run.path, Path(args.output) if args.output else None)
+            written = page.write(run.path, output)
         else:
             run.verify()
             written = run.path / "report.html"
     else:
-        written = compare.write([run.path for run in found], Path(args.output or "compare.html"))
+        written = compare.write([run.path for run in found], output or Path("compare.html"))
     print(written)
     return 0

@@ -7,11 +7,11 @@ modelworks runs titanic titanic-2
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RUNS, RunFolder
+from modelworks.stages import _screen
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +22,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
-    from rich.console import Console
-
     if settings:
         raise UserError(f"runs takes no settings, got {' '.join(settings)}")
-    # What is piped is read by a program or a wide screen: names must not be cut.
-    console = Console(width=None if sys.stdout.isatty() else 200)
     if args.runs:
         from modelworks.report import compare
 
-        console.print(compare.terminal([RunFolder.find(text).path for text in args.runs]))
+        _screen.show(compare.terminal([RunFolder.find(text).path for text in args.runs]))
         return 0
     found = RunFolder.every(Path(args.folder))
     if not found:
         print(f"no Runs under {args.folder}/; modelworks train FILE --target COLUMN makes one")
         return 0
-    console.print(_table(found))
+    _screen.show(_table(found))
     return 0
 
 
