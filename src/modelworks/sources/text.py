@@ -1,6 +1,7 @@
-"""Plain text: one row a line, a paragraph or the whole file, in the column `text`: `data: poems.txt`.
+"""Plain text: one row a line, a paragraph, a block or the whole file, in the column `text`: `data: poems.txt`.
 
 Blank lines are no rows. Bytes that are no text and lines beyond 16 MB go to the quarantine, by line number.
+`unit: block` leaves nothing out: its rows, joined, are the file's text, as language models want it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import PositiveInt
 
 from modelworks.core.errors import DataError
 from modelworks.core.source import Quarantine, Source
@@ -25,8 +28,10 @@ class Text(Source):
 
     path: Path
     """The file; gzip is recognised by content."""
-    unit: Literal["line", "paragraph", "file"] = "line"
-    """What becomes a row. Paragraphs are parted by blank lines."""
+    unit: Literal["line", "paragraph", "file", "block"] = "line"
+    """What becomes a row. Paragraphs are parted by blank lines; blocks are consecutive pieces of the file."""
+    block: PositiveInt = 4096
+    """Most characters of a block. It ends at a line's end; a longer line is cut where the block is full."""
     encoding: str | None = None
     """Text encoding; found out when not given (utf-8, utf-16, gb18030, and latin-1 last)."""
 
@@ -39,6 +44,11 @@ class Text(Source):
         path = located(self.path)
         refuse_binary(path, head(path, 4096))
         encoding = known(self.encoding) if self.encoding else detect(path)
+        if self.unit == "block":
+            from modelworks.sources._blocks import blocks
+
+            yield from _batches(blocks(utf8(chunks(path), encoding), self.block, path.name, quarantine))
+            return
         limit = 8 << 20
         rows: list[str] = []
         size = number = held = 0
@@ -83,6 +93,21 @@ class Text(Source):
         from modelworks.sources._files import sha256
 
         return sha256(self.path, self)
+
+
+def _batches(texts: Iterator[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    rows: list[str] = []
+    size = 0
+    for text in texts:
+        rows.append(text)
+        size += len(text)
+        if len(rows) >= 8192 or size > 4 << 20:
+            yield pa.record_batch({"text": pa.array(rows, pa.string())})
+            rows, size = [], 0
+    if rows:
+        yield pa.record_batch({"text": pa.array(rows, pa.string())})
 
 
 def _decoded(line: bytes) -> str | None:
