@@ -41,6 +41,7 @@ class Dataset:
         name: str,
         splits: np.ndarray | None = None,
         notice: str = "",
+        continuous: bool = False,
     ) -> None:
         self._parts = parts
         self.quarantine = quarantine
@@ -48,6 +49,8 @@ class Dataset:
         self.root = root
         self.name = name
         self.notice = notice
+        self.continuous = continuous
+        """Whether the rows are consecutive pieces of one text."""
         self.splits = splits
         """uint8 (rows,), an index into SPLITS; None until split."""
         self._profiles: dict[str, ColumnProfile] | None = None
@@ -68,7 +71,13 @@ class Dataset:
                 )
             )
         return cls(
-            parts, quarantine, source.fingerprint(), source.root, name or source.kind, notice=source.notice
+            parts,
+            quarantine,
+            source.fingerprint(),
+            source.root,
+            name or source.kind,
+            notice=source.notice,
+            continuous=source.continuous,
         )
 
     @classmethod
@@ -86,7 +95,14 @@ class Dataset:
     def with_splits(self, splits: np.ndarray) -> Dataset:
         """The same rows in these splits (codes into SPLITS)."""
         copy = Dataset(
-            self._parts, self.quarantine, self.fingerprint, self.root, self.name, splits, self.notice
+            self._parts,
+            self.quarantine,
+            self.fingerprint,
+            self.root,
+            self.name,
+            splits,
+            self.notice,
+            self.continuous,
         )
         copy._profiles = self._profiles
         return copy
@@ -121,6 +137,8 @@ class Dataset:
                 for name, profiler in profilers.items():
                     profiler.update(batch.column(name))
             self._profiles = {name: profiler.result() for name, profiler in profilers.items()}
+            for profile in self._profiles.values():
+                profile.continuous = self.continuous
         return self._profiles
 
     # ------------------------------------------------------------------ reading

@@ -1,8 +1,10 @@
 """Model: an architecture. Settings whose `build` gives a plain, single-device nn.Module.
 
 The module's `forward(batch: dict[str, Tensor]) -> features` reads the inputs it was built for by name, and
-returns features_BD, or features_BKD for an ensemble of K members, or features_BTD where `features="token"`.
-It must have the attribute `width: int` (D) and, for an ensemble, `members: int` (K).
+returns features_BD, or features_BKD for an ensemble of K members, or features_BTD where `features="token"`
+or "next": a vector a step, which in "next" knows nothing of the steps after its own.
+It must have the attribute `width: int` (D) and, for an ensemble, `members: int` (K). Over tokens, a body that gives
+a vector a step has its table as `embedding` (nn.Embedding), so that a head can share it.
 A kind is one file in `models/` with one public class deriving from Model.
 """
 
@@ -18,7 +20,8 @@ from modelworks.core.settings import Kinded
 if TYPE_CHECKING:
     from torch import nn
 
-Features = Literal["row", "token"]
+Features = Literal["row", "token", "next"]
+"""One vector a row, one a step, or one a step that sees only itself and the past."""
 
 
 class Model(Kinded):

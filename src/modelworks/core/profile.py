@@ -33,6 +33,8 @@ class ColumnProfile:
     name: str
     type: str = "string"
     """Arrow type, e.g. `string`, `double`, `binary`, `extension<arrow.fixed_shape_tensor…>`, `list<string>`."""
+    continuous: bool = False
+    """Whether the rows are consecutive pieces of one text."""
     rows: int = 0
     missing: int = 0
     distinct: int = 0

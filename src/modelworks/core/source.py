@@ -76,6 +76,15 @@ class Source(Kinded):
         return None
 
     @property
+    def continuous(self) -> bool:
+        """Whether rows are consecutive pieces of one text, so that joining them gives it back."""
+        return False
+
+    def as_text(self) -> Source:
+        """The same data for a task that learns from text alone: plain text then comes in pieces, nothing left out."""
+        return self
+
+    @property
     def notice(self) -> str:
         """Licence and origin, shown once; empty when there is none to show."""
         return ""

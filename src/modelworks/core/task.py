@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from modelworks.core.field import Field, Layout
 from modelworks.core.model import Features
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+F = TypeVar("F")
 Batch = Mapping[str, "Tensor"]
 """Prepared tensors by field name, plus NAME.length for ragged ones, plus `row` (int64 row numbers).
 When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,), the share of the row itself."""
@@ -56,6 +57,10 @@ class Task(Kinded):
     """The field that is learned; every other field is an input."""
     target_kind: ClassVar[str] = ""
     """The kind of field that its target is, where the recipe does not say; empty: whatever fits the column best."""
+    self_supervised: ClassVar[bool] = False
+    """Whether it learns a column from itself: the target is then the only input."""
+    packed: ClassVar[bool] = False
+    """Whether it wants windows cut from the token stream (engine/packed.py) instead of one row after another."""
     primary: ClassVar[str] = ""
     """The metric that chooses the weights, unless the recipe says another."""
     minimise: ClassVar[bool] = False
@@ -70,6 +75,19 @@ class Task(Kinded):
         """features (B, [K,] width) → output."""
         raise NotImplementedError
 
+    def inputs(self, fields: Mapping[str, F]) -> dict[str, F]:
+        """What the model reads of some fields, or of anything that goes by their names."""
+        return {
+            name: found for name, found in fields.items() if (name == self.target) == self.self_supervised
+        }
+
+    def connect(self, model: nn.Module, head: nn.Module) -> None:
+        """Let the head share what it needs of the model, such as the table of tokens."""
+
+    def regime(self, rows: int) -> dict[str, Any]:
+        """`train:` settings that suit this task for so many training rows, over the model's own."""
+        return {}
+
     def loss(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor | int]:
         """(sum, count) of the loss. The loop divides by the global count, so that accumulation, packing and
         data parallelism give the same numbers."""
@@ -83,6 +101,18 @@ class Task(Kinded):
     def predict(self, output: Any) -> dict[str, Tensor]:
         """Output → what is predicted, in stored units: `prediction` (B, …), and `probability` (B, C) if there is."""
         raise NotImplementedError
+
+    def measure(self, output: Any, batch: Batch) -> dict[str, Tensor]:
+        """What the meter is given for a batch: what is predicted, unless the measure is another."""
+        return self.predict(output)
+
+    def trivial(
+        self, baseline: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """What the meter is given for a batch that the trivial predictor answers."""
+        import numpy as np
+
+        return {name: np.repeat(value, len(batch["row"]), 0) for name, value in baseline.items()}
 
     def answer(
         self, predicted: Mapping[str, np.ndarray], fields: Mapping[str, Field]

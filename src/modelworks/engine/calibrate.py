@@ -20,7 +20,7 @@ from modelworks.engine.network import build, prepare_batch
 from modelworks.engine.order import batches
 from modelworks.engine.parallel import World
 from modelworks.engine.recipe import Recipe
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 ENOUGH = 0.9
@@ -29,9 +29,7 @@ SECONDS = 0.5
 """Spent on each size."""
 
 
-def calibrate(
-    recipe: Recipe, fields: Mapping[str, Field], rows: Store, echo: Callable[[str], None]
-) -> Recipe:
+def calibrate(recipe: Recipe, fields: Mapping[str, Field], rows: Rows, echo: Callable[[str], None]) -> Recipe:
     """The recipe with batch size and learning rate measured, where it asks for that."""
     train = recipe.train
     if train.batch_size == "auto":
@@ -49,7 +47,7 @@ def calibrate(
     return recipe.but(train=train)
 
 
-def learning_rate(recipe: Recipe, fields: Mapping[str, Field], rows: Store, steps: int = 100) -> float | None:
+def learning_rate(recipe: Recipe, fields: Mapping[str, Field], rows: Rows, steps: int = 100) -> float | None:
     """A rate from a range test over up to 100 steps; None when the loss never fell."""
     world, size = World.join(recipe.train.device), recipe.train.batch_size
     order = batches(len(rows), len(rows) if size == "full" else min(int(size or 128), len(rows)), recipe.seed)
@@ -65,7 +63,7 @@ def learning_rate(recipe: Recipe, fields: Mapping[str, Field], rows: Store, step
     return find_lr(at, steps=steps).suggestion
 
 
-def batch_size(recipe: Recipe, fields: Mapping[str, Field], rows: Store) -> tuple[int, float]:
+def batch_size(recipe: Recipe, fields: Mapping[str, Field], rows: Rows) -> tuple[int, float]:
     """(rows a step, rows a second): the smallest size that is nearly as fast as the fastest that fits."""
     world = World.join(recipe.train.device)
     speeds: dict[int, float] = {}
@@ -83,7 +81,7 @@ def batch_size(recipe: Recipe, fields: Mapping[str, Field], rows: Store) -> tupl
     return size, speeds[size]
 
 
-def _speed(recipe: Recipe, fields: Mapping[str, Field], rows: Store, size: int, world: World) -> float:
+def _speed(recipe: Recipe, fields: Mapping[str, Field], rows: Rows, size: int, world: World) -> float:
     step, _ = _stepper(recipe, fields, rows, world)
     order = batches(len(rows), size, recipe.seed)
     step(next(order)[1])
@@ -96,7 +94,7 @@ def _speed(recipe: Recipe, fields: Mapping[str, Field], rows: Store, size: int, 
 
 
 def _stepper(
-    recipe: Recipe, fields: Mapping[str, Field], rows: Store, world: World
+    recipe: Recipe, fields: Mapping[str, Field], rows: Rows, world: World
 ) -> tuple[Callable[[np.ndarray], float], list[torch.optim.Optimizer]]:
     """A fresh network and a function that trains it on some rows and returns the mean loss before the step."""
     assert recipe.task is not None

@@ -55,8 +55,11 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
             ]
         )
     found: dict[str, Any] = {}
+    alone = task_kind is not None and task_kind.self_supervised
     for name in [*profiles, *(n for n in given if n not in profiles)]:
         entry = given.get(name, {})
+        if alone and name != target and name not in given:
+            continue
         if name in given and entry in IGNORE:
             continue
         if name == "split" and name not in given and name != target and names_a_split(profiles[name]):
@@ -92,7 +95,7 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
     target = renamed.get(target, target)
     if target and target not in found:
         raise RecipeError([Problem(f"fields.{target}", "is ignored, and it is what is to be learned")])
-    if not [name for name in found if name != target]:
+    if not alone and not [name for name in found if name != target]:
         raise UserError(f"{dataset.name}: no column is left to learn from", "name one under fields:")
     tree["fields"], tree["target"] = found, target or ""
     if task or target:
@@ -142,7 +145,8 @@ def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int
             )
         task = {"kind": best, **task}
     tree["task"] = {**task, "target": target}
-    forms = {name: field.layout.form for name, field in fitted.items() if name != target}
+    alone = find(Task, task["kind"]).self_supervised
+    forms = {name: field.layout.form for name, field in fitted.items() if (name == target) == alone}
     tree["model"] = _model(tree.get("model"), forms, rows)
     return tree
 
@@ -167,6 +171,8 @@ def default_model(forms: Mapping[str, str], rows: int) -> str:
 def _target(dataset: Dataset, task: type[Task] | None) -> str:
     if task is not None and not task.target_kind and task.recognise(None) == 0 and not _wants_target(task):
         return ""
+    if task is not None and task.self_supervised:
+        return _text(dataset)
     for name in _USUAL_TARGETS:
         if name in dataset.columns:
             return name
@@ -174,6 +180,17 @@ def _target(dataset: Dataset, task: type[Task] | None) -> str:
         f"{dataset.name}: which column is to be learned?",
         f"--target COLUMN, one of: {', '.join(dataset.columns[:30])}",
     )
+
+
+def _text(dataset: Dataset) -> str:
+    """The column of text: `text`, or the one with the longest cells."""
+    profiles = dataset.profile()
+    if "text" in profiles:
+        return "text"
+    lengths = {name: p.mean_length for name, p in profiles.items() if "string" in p.type and p.present}
+    if not lengths:
+        raise UserError(f"{dataset.name}: has no column of text", "name one: --target COLUMN")
+    return max(lengths, key=lambda name: lengths[name])
 
 
 def _wants_target(task: type[Task]) -> bool:

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelworks.core.errors import UserError
 from modelworks.core.kinds import find, lightly
 from modelworks.core.run import RUNS, RunFolder
-from modelworks.core.settings import to_tree
+from modelworks.core.settings import merge, to_tree
 from modelworks.core.source import Source
 from modelworks.engine.open import source_for
-from modelworks.engine.recipe import Data, Recipe, compose, load_tree
+from modelworks.engine.recipe import Data, Recipe, compose, load_tree, self_supervised
 
 if TYPE_CHECKING:
     from modelworks.core.dataset import Dataset
     from modelworks.core.field import Field
     from modelworks.engine.prepare import Prepared
+    from modelworks.engine.store import Rows
 
 
 class Progress(Protocol):
@@ -61,6 +62,13 @@ class Taken:
     notes: list[str] = field(default_factory=list)
     """What was left out or found odd, for the user."""
 
+    def rows(self, split: str) -> Rows:
+        """What a split is trained on or judged by."""
+        from modelworks.engine.packed import rows_of
+
+        assert self.recipe.task is not None
+        return rows_of(self.prepared, split, self.recipe.task, self.fields)
+
 
 def draft(source: Any, changes: Mapping[str, Any], *, resume: bool = False, **flags: Any) -> dict[str, Any]:
     """The recipe's tree as far as the user gave it, checked; nothing is inferred yet, torch is not imported.
@@ -85,6 +93,8 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
     tree = compose(tree, flags, changes)
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
+    if self_supervised(tree):
+        tree["data"] = checked.data.but(source=checked.data.source.as_text())
     if not tree.get("name"):
         tree["name"] = _name(checked, resume)
     elif not re.fullmatch(r"[\w\-][\w.\-]*", str(tree["name"])):
@@ -104,6 +114,7 @@ def take_in(
     from modelworks.core.dataset import Dataset
     from modelworks.engine import infer
     from modelworks.engine.clean import clean
+    from modelworks.engine.packed import rows_of
     from modelworks.engine.prepare import fit, prepare
     from modelworks.engine.regime import resolve
     from modelworks.engine.split import split
@@ -122,6 +133,8 @@ def take_in(
     target = plain.get("target", "")
     columns = {name: entry.get("column") or name for name, entry in plain["fields"].items()}
     inputs, column = [c for name, c in columns.items() if name != target], columns.get(target)
+    if self_supervised(plain):  # the text is what goes in, and no row lacks an answer
+        inputs, column = [c for name, c in columns.items() if name == target], None
     categorical = plain["fields"][target]["kind"] == "category" if target else None
     progress.note("looking for duplicates, splitting")
     dataset, cleaning = clean(dataset, data.clean, column, inputs)
@@ -144,8 +157,10 @@ def take_in(
     recipe = Recipe.check(plain, source)
     assert recipe.model is not None
     if run is None:
-        rows = prepared.report["rows"]["train"]
-        recipe = recipe.but(train=resolve(dict(plain.get("train") or {}), recipe.model.regime(rows), rows))
+        assert recipe.task is not None
+        rows = len(rows_of(prepared, "train", recipe.task, fitted))
+        suggested = merge(recipe.model.regime(rows), recipe.task.regime(rows))
+        recipe = recipe.but(train=resolve(dict(plain.get("train") or {}), suggested, rows))
     return Taken(recipe, dataset, fitted, prepared, cleaning, dict(split_notes), notes)
 
 

@@ -13,9 +13,11 @@ import torch
 from modelworks.core.field import Field
 from modelworks.core.task import Task
 from modelworks.engine.network import Network, prepare_batch
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 
 _BASELINE_ROWS = 200_000
+_STEPS = 16_384
+"""Steps of fixed length that a batch holds at the most, whatever its rows."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Mistake:
     truth: Any
 
 
-def batches(store: Store, size: int, limit: int | None = None) -> Iterator[np.ndarray]:
+def batches(store: Rows, size: int, limit: int | None = None) -> Iterator[np.ndarray]:
     """Positions in order; ragged stores in chunks of like length, for less padding."""
     ragged = next((name for name, column in store.columns.items() if column.ragged), None)
     window, rows = size * 64, min(len(store), limit or len(store))
@@ -44,7 +46,7 @@ def evaluate(
     network: Network,
     task: Task,
     fields: Mapping[str, Field],
-    store: Store,
+    store: Rows,
     *,
     batch_size: int = 512,
     bootstrap: int = 0,
@@ -58,6 +60,7 @@ def evaluate(
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
+    batch_size = max(1, min(batch_size, _STEPS // store.steps))
     meter = task.meter(fields, bootstrap, seed)
     trivial = task.meter(fields, bootstrap, seed) if baseline is not None else None
     total, count = 0.0, 0
@@ -71,18 +74,16 @@ def evaluate(
         total, count = total + float(loss), count + int(counted)
         predicted = {
             name: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
-            for name, value in task.predict(output).items()
+            for name, value in task.measure(output, batch).items()
         }
         truth = {
             name: value.numpy()
             for name, value in stored.items()
-            if name in (task.target, f"{task.target}.length", "row")
+            if name in (task.target, f"{task.target}.length", f"{task.target}.next", "row")
         }
         meter.update(predicted, truth)
         if trivial is not None and baseline is not None:
-            trivial.update(
-                {name: np.repeat(value, len(positions), 0) for name, value in baseline.items()}, truth
-            )
+            trivial.update(task.trivial(baseline, truth), truth)
         if gallery and "probability" in predicted:
             _collect(worst, predicted, truth[task.target], truth["row"], gallery)
         done += len(positions)
@@ -107,11 +108,11 @@ def values(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(entry["value"]) for name, entry in result["metrics"].items()}
 
 
-def trivial_answer(task: Task, fields: Mapping[str, Field], train: Store) -> Mapping[str, np.ndarray] | None:
+def trivial_answer(task: Task, fields: Mapping[str, Field], train: Rows) -> Mapping[str, np.ndarray] | None:
     """What the trivial predictor says for any row, learned from (a sample of) the training split."""
     if not task.target:
         return None
-    stride = max(1, len(train) // _BASELINE_ROWS)
+    stride = max(1, len(train) * train.steps // _BASELINE_ROWS)
     positions = np.arange(0, len(train), stride)
     return task.baseline(fields, train.gather(positions, [task.target])[task.target].numpy())
 

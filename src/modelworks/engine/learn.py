@@ -13,11 +13,12 @@ from modelworks.engine import judge
 from modelworks.engine.checkpoint import Checkpoints
 from modelworks.engine.loop import Event, loop
 from modelworks.engine.network import Network, build
+from modelworks.engine.packed import rows_of
 from modelworks.engine.parallel import World
 from modelworks.engine.pictures import Pictures
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 from modelworks.engine.threads import settle
 from modelworks.engine.track import Console, JsonLog, TensorBoard, Tracker
 from modelworks.metrics.direction import higher_is_better
@@ -55,7 +56,7 @@ def learn(
     if train.threads:
         torch.set_num_threads(train.threads)
     world = World.join(train.device)
-    rows = prepared.store("train")
+    rows = rows_of(prepared, "train", task, fields)
     network = build(recipe.model, task, fields, recipe.seed)
     if not train.threads and world.device.type == "cpu":
         settle(
@@ -67,7 +68,7 @@ def learn(
         )
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}{_threads(world)}")
-    valid = prepared.store("valid") if prepared.report["rows"].get("valid") else None
+    valid = rows_of(prepared, "valid", task, fields) if prepared.report["rows"].get("valid") else None
     metric = train.metric or _chooser(task, valid)
     if valid is not None and train.metric:
         _known(metric, judge.evaluate(network, task, fields, valid, limit=64)["metrics"], task.kind)
@@ -118,7 +119,7 @@ def _threads(world: World) -> str:
     return "" if world.device.type != "cpu" else f", {count} thread{'s' if count > 1 else ''}"
 
 
-def _chooser(task: Task, valid: Store | None) -> str:
+def _chooser(task: Task, valid: Rows | None) -> str:
     """The metric that chooses the weights: the task's primary one, or the loss where few rows validate.
 
     On a hundred rows accuracy moves in steps of a whole point, and the best of many epochs is mostly luck."""

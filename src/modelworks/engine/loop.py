@@ -34,7 +34,7 @@ from modelworks.engine.parallel import World
 from modelworks.engine.regime import Train
 from modelworks.engine.schedule import Plateau
 from modelworks.engine.step import take_step
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def loop(
     network: Network,
     task: Task,
     fields: Mapping[str, Field],
-    rows: Store,
+    rows: Rows,
     train: Train,
     seed: int,
     *,
@@ -186,7 +186,7 @@ def loop(
 
     while not stop:  # again only after a rewind
         rewound = False
-        for _, positions in batches(len(rows), size, seed, state.samples, lengths):
+        for epoch, positions in batches(len(rows), size, seed, state.samples, lengths):
             factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (
                 plateau.factor if plateau else 1.0
             )
@@ -201,7 +201,7 @@ def loop(
                     captured,
                     watches,
                     fields,
-                    rows,
+                    rows.at(epoch),
                     positions,
                     train,
                     seed,
@@ -213,7 +213,7 @@ def loop(
             else:
                 metrics = {}
             if verdict.action != "ok":
-                named = ", ".join(map(str, rows.row_numbers(positions[:8]).tolist())) + (
+                named = ", ".join(map(str, rows.at(epoch).row_numbers(positions[:8]).tolist())) + (
                     ", …" if len(positions) > 8 else ""
                 )
                 message = f"step {state.step}: {verdict.reason}; rows {named}"
@@ -339,7 +339,7 @@ def _horizon(train: Train, total: int, state: State) -> int:
     return max(state.step + 1, min(total, int(state.step * 60 * train.minutes / max(state.seconds, 1e-9))))
 
 
-def _captures(train: Train, rows: Store, world: World) -> bool:
+def _captures(train: Train, rows: Rows, world: World) -> bool:
     """Whether steps are worth recording: fixed shapes on a CPU, where bookkeeping is what small networks pay for."""
     if train.capture is not None:
         return train.capture

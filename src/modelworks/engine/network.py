@@ -26,11 +26,12 @@ class Network(nn.Module):
 
 def build(model: Model, task: Task, fields: Mapping[str, Field], seed: int) -> Network:
     """The network of fitted fields, initialised from `seed` alone."""
-    inputs = {name: field.layout for name, field in fields.items() if name != task.target}
+    inputs = {name: field.layout for name, field in task.inputs(fields).items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body: Any = model.build(inputs, task.features)
         head = task.head(body.width, getattr(body, "members", 0), fields)
+        task.connect(body, head)
     return Network(body, head)
 
 

@@ -45,7 +45,7 @@ class Predictor:
     ) -> None:
         self.network, self.task, self.batch_size = network.eval(), task, batch_size
         self.fields = dict(fields)
-        self.inputs = {name: f for name, f in fields.items() if name != task.target}
+        self.inputs = task.inputs(fields)
         self.counts = Counts()
 
     @classmethod

@@ -16,6 +16,7 @@ from pydantic import Field as Setting
 
 from modelworks.core.errors import Problem, RecipeError, UserError
 from modelworks.core.field import Field
+from modelworks.core.kinds import find
 from modelworks.core.model import Model
 from modelworks.core.settings import Settings, load_yaml, merge, read
 from modelworks.core.source import Source
@@ -94,9 +95,17 @@ class Recipe(Settings):
 
     @property
     def inputs(self) -> dict[str, Field]:
-        """The fields that are not the target."""
-        target = self.task.target if self.task else self.target
-        return {name: field for name, field in self.fields.items() if name != target}
+        """The fields that the model reads."""
+        if self.task is not None:
+            return self.task.inputs(self.fields)
+        return {name: field for name, field in self.fields.items() if name != self.target}
+
+
+def self_supervised(tree: Mapping[str, Any]) -> bool:
+    """Whether the recipe's task learns a column from itself."""
+    task = tree.get("task")
+    kind = task if isinstance(task, str) else getattr(task, "kind", None) or (task or {}).get("kind")
+    return kind is not None and find(Task, kind).self_supervised
 
 
 STAND_IN = {"source": {"kind": "dataframe", "data": {}}}

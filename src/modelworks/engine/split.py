@@ -41,10 +41,11 @@ _VALID, _TEST = 1, 2  # codes into core.dataset.SPLITS
 class Split(Settings):
     """How rows are shared out."""
 
-    by: Literal["auto", "random", "stratified", "time", "group", "given"] = "auto"
+    by: Literal["auto", "random", "stratified", "time", "group", "given", "order"] = "auto"
     """`stratified` gives each class (or range of a numeric target) its share of every split; `time` trains on
-    the past and tests on the latest; `group` keeps rows with one value of `column` together; `given` follows
-    `column`. `auto`: given where there is a column `split`, stratified for a class as target, else random."""
+    the past and tests on the latest; `order` trains on the first rows and tests on the last; `group` keeps rows
+    with one value of `column` together; `given` follows `column`. `auto`: given where there is a column `split`,
+    order for the pieces of one text, stratified for a class as target, else random."""
     valid: float = Setting(default=0.1, ge=0, lt=1)
     """Share of the rows that chooses the weights; 0: none. A given split without it cuts it from training."""
     test: float = Setting(default=0.1, ge=0, lt=1)
@@ -118,6 +119,8 @@ def split(
     keys = None
     if by == "time":
         _by_time(work, column or "")
+    elif by == "order":
+        _by_order(work)
     else:
         shares = _given(work, column or "") if by == "given" else (settings.valid, settings.test)
         if any(shares):
@@ -150,6 +153,8 @@ def _chosen(work: _Work) -> str:
         return settings.by
     if "split" in dataset.columns and work.target != "split" and _means_splits(work):
         return "given"
+    if dataset.continuous:
+        return "order"
     return "stratified" if work.categorical else "random"
 
 
@@ -360,6 +365,22 @@ def _by_time(work: _Work, column: str) -> None:
         end = int(possible[np.argmin(np.abs(possible - want))])
         codes[(times >= ordered[end]) & (times <= until)] = code
         until = np.nextafter(ordered[end], -np.inf)
+
+
+def _by_order(work: _Work) -> None:
+    """The last rows test, those before them are valid."""
+    import numpy as np
+
+    rows = np.flatnonzero(work.live)
+    end = len(rows)
+    for code, share in ((_TEST, work.settings.test), (_VALID, work.settings.valid)):
+        start = end - max(round(share * len(rows)), 1) if share else end
+        work.codes[rows[max(start, 0) : end]] = code
+        end = start
+    if end < 1:
+        raise DataError(
+            f"{work.dataset.name}: {len(rows):,} rows are too few to split", "set split.valid and test: 0"
+        )
 
 
 # ------------------------------------------------------------------------------------------- the account

@@ -15,7 +15,7 @@ from modelworks.engine.guard import Verdict, Watch
 from modelworks.engine.network import prepare_batch
 from modelworks.engine.parallel import World
 from modelworks.engine.regime import Train
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 
 MICRO_BATCH = 4096
 """Rows in memory at once where the recipe does not say."""
@@ -28,7 +28,7 @@ def take_step(
     captured: list[Captured | None],
     watches: list[Watch],
     fields: Mapping[str, Field],
-    rows: Store,
+    rows: Rows,
     positions: np.ndarray,
     train: Train,
     seed: int,

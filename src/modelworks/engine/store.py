@@ -15,6 +15,7 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,8 +49,28 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, room), hard))
 
 
+class Rows(Protocol):
+    """What is trained on or judged by: the rows of a split, or windows of its text (engine/packed.py)."""
+
+    columns: dict[str, Column]
+    steps: int
+    """Fixed number of steps of a row; 1 where rows are no sequences, or of their own lengths."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, epoch: int) -> Rows: ...
+
+    def lengths(self, name: str, positions: np.ndarray) -> np.ndarray: ...
+
+    def row_numbers(self, positions: np.ndarray) -> np.ndarray: ...
+
+    def gather(self, positions: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Tensor]: ...
+
+
 class Store:
     """The encoded rows of one split."""
+
+    steps = 1
 
     def __init__(self, folder: Path, columns: dict[str, Column], rows: int) -> None:
         self.folder, self.columns, self.rows = folder, columns, rows
@@ -129,15 +150,27 @@ class Store:
                 batch[name], batch[f"{name}.length"] = padded, length_B
             else:
                 batch[name] = values.index_select(0, index_B)
-        self._release(batch)
+        # A random row drags in its whole page, so short rows touch far more than they hold.
+        self.release(sum(max(t.nbytes, 4096 * len(t)) for t in batch.values()))
         return batch
 
-    def _release(self, batch: dict[str, Tensor]) -> None:
+    def at(self, epoch: int) -> Store:
+        """The rows of an epoch: always the same."""
+        return self
+
+    def flat(self, name: str) -> Tensor:
+        """All rows of a ragged field end to end."""
+        return self._values[name]
+
+    def row_at(self, name: str, places: np.ndarray) -> np.ndarray:
+        """Which row each place of `flat` belongs to."""
+        return np.searchsorted(self._starts[name].numpy(), places, side="right") - 1
+
+    def release(self, touched: int) -> None:
         """Mapped pages count as our memory: give them back, so that memory stays flat as rows grow."""
         if self.bytes <= RESIDENT:
             return
-        # A random row drags in its whole page, so short rows touch far more than they hold.
-        self._gathered += sum(max(t.nbytes, 4096 * len(t)) for t in batch.values())
+        self._gathered += touched
         if self._gathered > RESIDENT:
             self._gathered = 0
             for mapped in self._maps:

@@ -16,13 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from modelworks.core.field import Field
 from modelworks.core.task import Task
 from modelworks.engine.network import Network, prepare_batch
-from modelworks.engine.store import Store
+from modelworks.engine.store import Rows
 
 WORTHWHILE = 5e7
 """Operations of a step from which a second thread pays (docs/experiments.md)."""
 
 
-def settle(network: Network, task: Task, fields: Mapping[str, Field], rows: Store, batch_size: int) -> int:
+def settle(network: Network, task: Task, fields: Mapping[str, Field], rows: Rows, batch_size: int) -> int:
     """Set torch's threads for this training: one for small steps, else as many as torch has chosen."""
     positions = np.arange(min(batch_size, 64, len(rows)))
     batch = prepare_batch(rows.gather(positions, list(fields)), fields, torch.device("cpu"))

@@ -22,6 +22,7 @@ from modelworks.engine.checkpoint import write_tensors
 from modelworks.engine.facts import environment
 from modelworks.engine.intake import Taken
 from modelworks.engine.learn import Learned
+from modelworks.engine.packed import rows_of
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
 
@@ -86,7 +87,7 @@ def measure(
     """evaluation.json of the held-out splits, and the test split's (else the validation's) worst mistakes."""
     task = recipe.task
     assert task is not None
-    trivial = judge.trivial_answer(task, fields, prepared.store("train"))
+    trivial = judge.trivial_answer(task, fields, rows_of(prepared, "train", task, fields))
     found: dict[str, Any] = {
         "primary": task.primary or "loss",
         "chosen_by": metric,
@@ -101,7 +102,7 @@ def measure(
         if not prepared.report["rows"].get(split):
             continue
         started = time.perf_counter()
-        store = prepared.store(split)
+        store = rows_of(prepared, split, task, fields)
         judged = judge.evaluate(
             network,
             task,

@@ -71,6 +71,7 @@ def evaluate(
     from modelworks.core.dataset import SPLITS, Dataset
     from modelworks.engine import judge
     from modelworks.engine.open import source_for
+    from modelworks.engine.packed import rows_of
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.prepare import prepare
     from modelworks.engine.split import given_codes
@@ -96,7 +97,7 @@ def evaluate(
         predictor.network,
         task,
         fields,
-        prepared.store("test"),
+        rows_of(prepared, "test", task, fields),
         batch_size=predictor.batch_size,
         bootstrap=bootstrap,
     )

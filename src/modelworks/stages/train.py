@@ -148,7 +148,7 @@ def run_recipe(
         run.write_recipe(tree)
     from modelworks.engine.calibrate import calibrate
 
-    taken.recipe = calibrate(taken.recipe, taken.fields, taken.prepared.store("train"), echo)
+    taken.recipe = calibrate(taken.recipe, taken.fields, taken.rows("train"), echo)
     if not going_on:
         _begin(run, taken)
     from modelworks.engine.learn import learn
@@ -181,7 +181,7 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     from modelworks.core.settings import dump_yaml, to_tree
     from modelworks.engine.network import build, prepare_batch
 
-    recipe, rows = taken.recipe, taken.prepared.store("train")
+    recipe, rows = taken.recipe, taken.rows("train")
     assert recipe.task is not None
     assert recipe.model is not None
     network = build(recipe.model, recipe.task, taken.fields, recipe.seed)

@@ -1,0 +1,83 @@
+"""Cross-entropy of a linear layer's outputs, in pieces: the logits of a large vocabulary never fill memory.
+
+    total = linear_cross_entropy(x_ND, weight_VD, target_N)        # sum over the targets that count
+
+Where all logits together would pass LIMIT elements, the rows are cut; the gradient of each piece is taken while its
+logits are there, so nothing is computed twice (Wijmans et al. 2024, arXiv:2411.09009, does so on GPUs).
+A target of −1 does not count. N rows, D width, V vocabulary, C rows of a piece.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LIMIT = 1 << 24
+"""Logits held at once: 64 MiB in float32."""
+
+
+def logits(x: Tensor, weight_VD: Tensor, softcap: float | None = None) -> Tensor:
+    """x (…, D) → float32 logits (…, V); `softcap` bounds them smoothly: c·tanh(z/c) (Gemma 2, arXiv:2408.00118)."""
+    found = F.linear(x, weight_VD).float()
+    return found if softcap is None else softcap * torch.tanh(found / softcap)
+
+
+def linear_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softcap: float | None = None, limit: int = LIMIT
+) -> Tensor:
+    """Sum of −log softmax(logits)[target] over the rows whose target is not −1. float32, ()."""
+    if len(x_ND) * len(weight_VD) <= limit:
+        return F.cross_entropy(logits(x_ND, weight_VD, softcap), target_N, ignore_index=-1, reduction="sum")
+    return _Pieces.apply(x_ND, weight_VD, target_N, softcap, max(1, limit // len(weight_VD)))  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def linear_nll(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softcap: float | None = None, limit: int = LIMIT
+) -> Tensor:
+    """−log softmax(logits)[target] of each row, 0 where the target is −1. float32 (N,)."""
+    rows = max(1, limit // len(weight_VD))
+    pieces = [
+        F.cross_entropy(logits(x_CD, weight_VD, softcap), target_C, ignore_index=-1, reduction="none")
+        for x_CD, target_C in zip(x_ND.split(rows), target_N.split(rows), strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+class _Pieces(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x_ND, weight_VD, target_N, softcap, rows = inputs
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        total = x_ND.new_zeros((), dtype=torch.float32)
+        dx_ND = torch.empty_like(x_ND) if wanted else None
+        dweight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted else None
+        for start in range(0, len(x_ND), rows):
+            x_CD, target_C = x_ND[start : start + rows], target_N[start : start + rows]
+            logits_CV = logits(x_CD, weight_VD, softcap)
+            log_CV = torch.log_softmax(logits_CV, -1)
+            total += F.nll_loss(log_CV, target_C, ignore_index=-1, reduction="sum")
+            if dx_ND is None or dweight_VD is None:
+                continue
+            counts_C1 = (target_C >= 0).unsqueeze(1)
+            grad_CV = log_CV.exp_()
+            hit_C1 = target_C.clamp(min=0).unsqueeze(1)
+            grad_CV.scatter_add_(1, hit_C1, torch.full_like(hit_C1, -1, dtype=grad_CV.dtype))
+            grad_CV *= counts_C1
+            if softcap is not None:  # d c·tanh(z/c) = 1 − (logit/c)²
+                grad_CV *= 1 - (logits_CV / softcap).square_()
+            grad_CV = grad_CV.to(x_CD.dtype)
+            torch.mm(grad_CV, weight_VD.to(x_CD.dtype), out=dx_ND[start : start + rows])
+            dweight_VD += grad_CV.mT @ x_CD
+        ctx.save_for_backward(dx_ND, dweight_VD)
+        ctx.weight_dtype = weight_VD.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        dx_ND, dweight_VD = ctx.saved_tensors
+        (grad,) = grads
+        return dx_ND * grad.to(dx_ND.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None, None, None
