@@ -28,12 +28,20 @@ class Text(Source):
 
     path: Path
     """The file; gzip is recognised by content."""
-    unit: Literal["line", "paragraph", "file", "block"] = "line"
-    """What becomes a row. Paragraphs are parted by blank lines; blocks are consecutive pieces of the file."""
+    unit: Literal["line", "paragraph", "file", "block"] | None = None
+    """What becomes a row. Paragraphs are parted by blank lines; blocks are consecutive pieces of the file. None: a
+    line, or a block for tasks that learn from text alone."""
     block: PositiveInt = 4096
     """Most characters of a block. It ends at a line's end; a longer line is cut where the block is full."""
     encoding: str | None = None
     """Text encoding; found out when not given (utf-8, utf-16, gb18030, and latin-1 last)."""
+
+    @property
+    def continuous(self) -> bool:
+        return self.unit == "block"
+
+    def as_text(self) -> Text:
+        return self.but(unit="block") if self.unit is None else self
 
     def read(self, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -64,7 +72,7 @@ class Text(Source):
                     )
                     quarantine.add(f"{path.name} line {number}", reason, repr((line or b"")[:200]))
                     continue
-                if self.unit == "line":
+                if self.unit in (None, "line"):
                     if text.strip():
                         rows.append(text)
                         size += len(text)
