@@ -3,7 +3,8 @@
     run = RunFolder.find("titanic")        # runs/titanic
     run.verify(); run.evaluation()["primary"]
 
-Layout: recipe.yaml, fields/, model.safetensors, metrics.jsonl, evaluation.json, data.json, report.html, card.md,
+Layout: recipe.yaml, fields/, model.safetensors, reference.safetensors (what an evaluation compares with: the trivial
+answer, hashes of the rows trained on), metrics.jsonl, evaluation.json, data.json, report.html, card.md,
 environment.json, manifest.json (SHA-256 of every file), checkpoints/. A folder without a manifest is a run that
 has not finished: `train --resume` goes on with it.
 """

@@ -16,7 +16,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
-from modelworks.engine import judge, usercode
+from modelworks.engine import judge, seen, usercode
 from modelworks.engine.audit import audit
 from modelworks.engine.checkpoint import write_tensors
 from modelworks.engine.facts import environment
@@ -55,7 +55,8 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
         "stopped": learned.end.message,
         "parameters": learned.parameters,
     }
-    mistakes = result.pop("mistakes")
+    mistakes, trivial = result.pop("mistakes"), result.pop("trivial")
+    write_reference(run, trivial, prepared)
     run.write_json("evaluation.json", result)
     write_gallery(run, task, fields, dataset, mistakes)
     names = [field.column or name for name, field in fields.items()]
@@ -89,6 +90,7 @@ def measure(
     assert task is not None
     trivial = judge.trivial_answer(task, fields, rows_of(prepared, "train", task, fields))
     found: dict[str, Any] = {
+        "trivial": trivial,
         "primary": task.primary or "loss",
         "chosen_by": metric,
         "splits": {},
@@ -125,6 +127,14 @@ def measure(
         mistakes = judged["mistakes"] or mistakes
     found["mistakes"] = mistakes
     return found
+
+
+def write_reference(run: RunFolder, trivial: Mapping[str, np.ndarray] | None, prepared: Prepared) -> None:
+    """reference.safetensors: what a later evaluation compares with, once the training data may be gone."""
+    from safetensors.numpy import save
+
+    arrays = {f"baseline.{name}": np.ascontiguousarray(value) for name, value in (trivial or {}).items()}
+    run.write_bytes("reference.safetensors", save({**arrays, **seen.remember(prepared.store("train"))}))
 
 
 def write_gallery(

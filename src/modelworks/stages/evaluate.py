@@ -69,7 +69,7 @@ def evaluate(
     import numpy as np
 
     from modelworks.core.dataset import SPLITS, Dataset
-    from modelworks.engine import judge
+    from modelworks.engine import judge, seen
     from modelworks.engine.open import source_for
     from modelworks.engine.packed import rows_of
     from modelworks.engine.predictor import Predictor
@@ -92,7 +92,13 @@ def evaluate(
     elif split not in (None, "all"):
         raise UserError(f"{data}: has no column `split` to choose {split!r} from")
     prepared = prepare(dataset.with_splits(codes), fields, wanted="test")
-    stored = run.evaluation()
+    stored, reference = run.evaluation(), _reference(run)
+    trivial = {
+        name.removeprefix("baseline."): value
+        for name, value in reference.items()
+        if name.startswith("baseline.")
+    }
+    found = seen.recognised(reference, prepared.store("test"))
     judged = judge.evaluate(
         predictor.network,
         task,
@@ -100,17 +106,31 @@ def evaluate(
         rows_of(prepared, "test", task, fields),
         batch_size=predictor.batch_size,
         bootstrap=bootstrap,
+        baseline=trivial or None,
     )
     return {
         "primary": stored.get("primary") or task.primary,
         "splits": {"data": judged["metrics"]},
         "details": {"data": judged["details"]},
-        "baseline": {},
+        "baseline": {"data": judged["baseline"]} if trivial else {},
         "rows": {"data": prepared.report["rows"]["test"]},
         "unreadable": prepared.report["unreadable"]["count"],
         "quarantined": prepared.report["quarantined"],
         "changed": prepared.report["changed"],
+        "trained_on": {} if found is None else {"rows": found.rows, "estimate": found.sampled},
     }
+
+
+def _reference(run: RunFolder) -> dict[str, Any]:
+    """The trivial predictor's answer and the rows trained on; empty for a Run of a version that kept neither."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run.path / "reference.safetensors"
+    try:
+        return load_file(path) if path.exists() else {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def chosen(result: Mapping[str, Any]) -> str:
@@ -139,6 +159,13 @@ def show(result: Mapping[str, Any]) -> None:
             )
         _screen.show(table)
     print(f"* the task's primary metric{chosen(result)}")
+    trained_on = result.get("trained_on") or {}
+    if trained_on.get("rows"):
+        about = "about " if trained_on["estimate"] else ""
+        print(
+            f"warning: {about}{trained_on['rows']:,} of {result['rows']['data']:,} rows are among those that the Run"
+            " trained on: on new rows it will do worse than these figures say"
+        )
     if result.get("unreadable"):
         print(f"warning: {result['unreadable']:,} rows could not be read")
     for reason, count in (result.get("quarantined") or {}).items():
