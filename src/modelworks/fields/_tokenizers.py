@@ -1,0 +1,177 @@
+"""Subword tokenizers: learning one from texts, and how many bytes of text each of its tokens stands for.
+
+    json = learn("bpe", rows, 8192, ["<pad>", "<|endoftext|>"])
+    Subwords(json).encode(texts)
+
+byte pairs  byte-level (Radford et al. 2019), with GPT-2's pre-tokenisation, which every runtime knows
+unigram     byte-level too (Kudo 2018), so that nothing is unknown and nothing is changed
+word pieces BERT's (Devlin et al. 2019), case kept: spaces are normalised, rare characters are unknown
+
+All of it is by the tokenizers library (extra `text`); its JSON is what Hugging Face calls tokenizer.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from modelworks.core.errors import UserError, need
+
+HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+RUN = 8
+"""Most Chinese or Japanese characters that are learned from together. GPT-2's rule takes a whole sentence for
+one word; tokens would be learned from sentences seen once. In use, words are as GPT-2's."""
+_PIECES = rf"[{HAN}]{{1,{RUN}}}|[^\s{HAN}]{{64}}"
+_CUT = re.compile(r"(?<=\S)(?=\s)")
+LONGEST = 50_000
+"""Characters beyond which a text is cut for encoding, where byte-level pre-tokenisation cuts it anyway."""
+_BATCH = 512
+_BESIDE_HAN = re.compile(rf"(?<=[{HAN}\u3000-\u303f\uff00-\uffef]) | (?=[{HAN}\u3000-\u303f\uff00-\uffef])")
+
+
+def learn(kind: str, texts: Iterable[Sequence[str]], vocabulary: int, specials: Sequence[str]) -> str:
+    """A tokenizer's JSON; the special tokens get the first ids, in this order."""
+    library = need("tokenizers", "text", f"tokens: {kind}")
+    pre, models, trainers = library.pre_tokenizers, library.models, library.trainers
+    level = pre.ByteLevel(add_prefix_space=False)
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "special_tokens": list(specials),
+        "show_progress": False,
+    }
+    if kind == "wordpiece":
+        unknown = specials[1]
+        tokenizer = library.Tokenizer(models.WordPiece(unk_token=unknown, max_input_chars_per_word=100))
+        tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+        tokenizer.pre_tokenizer = pre.BertPreTokenizer()
+        tokenizer.decoder = library.decoders.WordPiece(cleanup=True)
+        # Half of the vocabulary at most for single characters and for their forms within a word.
+        trainer = trainers.WordPieceTrainer(**common, limit_alphabet=max(1, vocabulary // 2 - len(specials)))
+        tokenizer.train_from_iterator(texts, trainer)
+        return tokenizer.to_str()
+    alphabet = pre.ByteLevel.alphabet()
+    if kind == "bpe":
+        tokenizer = library.Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(**common, min_frequency=2, initial_alphabet=alphabet)
+    else:
+        tokenizer = library.Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(**common, max_piece_length=24, initial_alphabet=alphabet)
+    tokenizer.pre_tokenizer = pre.Sequence([pre.Split(library.Regex(_PIECES), "isolated"), level])
+    tokenizer.decoder = library.decoders.ByteLevel()
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = level
+    return tokenizer.to_str()
+
+
+def load(text: str, where: str = "tokenizer") -> Any:
+    """A tokenizer from its JSON; UserError in one line where it is none."""
+    library = need("tokenizers", "text", "a tokenizer file")
+    try:
+        tokenizer = library.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"{where}: is no tokenizer.json: {reason}") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+class Subwords:
+    """A tokenizer in use: plain text, and text in which special tokens are written out."""
+
+    def __init__(self, text: str) -> None:
+        self._plain, self._special = load(text), load(text)
+        self._plain.encode_special_tokens = True
+        tree = json.loads(text)
+        self.size = max(self._plain.get_vocab().values(), default=-1) + 1
+        self.specials = {one["content"]: one["id"] for one in tree["added_tokens"] if one["special"]}
+        model = tree["model"]
+        unknown = model.get("unk_token") or _at(model.get("vocab"), model.get("unk_id"))
+        self.unknown: int = -1 if unknown is None else (self._plain.token_to_id(unknown) or 0)
+        """Id of what the vocabulary cannot write; -1 where there is nothing such."""
+        self._byte_level = _is_byte_level(tree)
+        self._word_pieces = model["type"] == "WordPiece"
+        self.tree = tree
+
+    def ids(self, text: str, special: bool = False) -> list[int]:
+        """One text's ids; `special`: special tokens written in it count as such."""
+        return (self._special if special else self._plain).encode(text, add_special_tokens=False).ids
+
+    def encode(self, texts: Sequence[str], special: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """(all ids end to end int32, number of each text's ids int64)."""
+        tokenizer = self._special if special else self._plain
+        pieces, owners = self._cut(texts)
+        found, lengths = [np.zeros(0, np.int32)], np.zeros(len(texts), np.int64)
+        for start in range(0, len(pieces), _BATCH):
+            batch = tokenizer.encode_batch_fast(pieces[start : start + _BATCH], add_special_tokens=False)
+            for owner, one in zip(owners[start : start + _BATCH], batch, strict=True):
+                ids = np.array(one.ids, np.int32)
+                found.append(ids)
+                lengths[owner] += len(ids)
+        return np.concatenate(found), lengths
+
+    def _cut(self, texts: Sequence[str]) -> tuple[Sequence[str], Sequence[int]]:
+        """Long texts in several pieces, where that changes no token: no word goes on over a space."""
+        if not self._byte_level or not any(len(text) > LONGEST for text in texts):
+            return texts, range(len(texts))
+        pieces, owners = [], []
+        for owner, text in enumerate(texts):
+            start = 0
+            while len(text) - start > LONGEST:
+                place = _CUT.search(text, start + LONGEST)
+                if place is None:
+                    break
+                pieces.append(text[start : place.start()])
+                owners.append(owner)
+                start = place.start()
+            pieces.append(text[start:])
+            owners.append(owner)
+        return pieces, owners
+
+    def decode(self, rows: Sequence[Sequence[int]], special: bool = False) -> list[str]:
+        """Texts; special tokens are left out, or written out."""
+        texts = self._plain.decode_batch([list(row) for row in rows], skip_special_tokens=not special)
+        # Word pieces know no spaces; between Chinese characters there were none.
+        return [_BESIDE_HAN.sub("", text) for text in texts] if self._word_pieces else texts
+
+    def bytes(self) -> np.ndarray:
+        """UTF-8 bytes of text that each token stands for, 0 for special ones. int32 (V,).
+
+        Exact for byte-level tokenizers. Word pieces: a word that letters begin counts its space."""
+        sizes = np.zeros(self.size, np.int32)
+        added = {one["id"]: one for one in self.tree["added_tokens"]}
+        for token, code in self._plain.get_vocab().items():
+            if code in added:
+                sizes[code] = 0 if added[code]["special"] else len(added[code]["content"].encode())
+            elif self._byte_level:
+                sizes[code] = len(token)
+            elif re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token):
+                sizes[code] = 1
+            elif self._word_pieces:
+                more = 0 if token.startswith("##") or not token[:1].isalnum() or _is_han(token[0]) else 1
+                sizes[code] = len(token.removeprefix("##").encode()) + more
+            else:
+                sizes[code] = len(token.replace("\u2581", " ").encode())
+        if self.unknown >= 0:
+            sizes[self.unknown] = 0
+        return sizes
+
+
+def _at(vocabulary: Any, index: Any) -> str | None:
+    """Unigram names its unknown token by its place."""
+    return vocabulary[index][0] if isinstance(index, int) and isinstance(vocabulary, list) else None
+
+
+def _is_han(character: str) -> bool:
+    return re.match(f"[{HAN}]", character) is not None
+
+
+def _is_byte_level(tree: Any) -> bool:
+    """Whether tokens are written in GPT-2's 256 letters for bytes."""
+    decoder = tree.get("decoder") or {}
+    kinds = [decoder.get("type"), *(one.get("type") for one in decoder.get("decoders", []))]
+    return "ByteLevel" in kinds
