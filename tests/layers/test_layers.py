@@ -24,7 +24,7 @@ from modelworks.layers.inputs import Inputs
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
-from modelworks.layers.position import alibi, rotary, rotate, sinusoidal, slopes
+from modelworks.layers.position import alibi, rotary, rotate, rotate_, sinusoidal, slopes
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -37,6 +37,7 @@ FORMULAS = {
     "sigmoid": lambda x: 1 / (1 + (-x).exp()),
     "tanh": lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
     "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()) / 2,
     "silu": lambda x: x / (1 + (-x).exp()),
     "elu": lambda x: torch.where(x > 0, x, x.exp() - 1),
     "softplus": lambda x: (1 + x.exp()).log(),
@@ -120,11 +121,21 @@ def test_sinusoidal_is_the_paper_s() -> None:
 
 
 def test_rope_turns_complex_numbers() -> None:
-    x = torch.randn(2, 3, 11, 8)
-    frequency_F = 10_000 ** (-torch.arange(4) / 4)
-    turn = torch.polar(torch.ones(11, 4), torch.arange(11)[:, None] * frequency_F)
-    wanted = torch.complex(x[..., :4], x[..., 4:]) * turn
-    torch.testing.assert_close(rotate(x, *rotary(11, 8, CPU)), torch.cat((wanted.real, wanted.imag), -1))
+    x_BTHE = torch.randn(2, 11, 3, 8)
+    wanted = torch.empty_like(x_BTHE)
+    for t in range(11):
+        for pair in range(4):
+            angle = t * 10_000 ** (-pair / 4)
+            a, b = x_BTHE[:, t, :, 2 * pair], x_BTHE[:, t, :, 2 * pair + 1]
+            wanted[:, t, :, 2 * pair] = a * math.cos(angle) - b * math.sin(angle)
+            wanted[:, t, :, 2 * pair + 1] = a * math.sin(angle) + b * math.cos(angle)
+    turn = rotary(11, 8, CPU)
+    torch.testing.assert_close(rotate(x_BTHE, turn), wanted)
+    torch.testing.assert_close(
+        rotate(x_BTHE.double(), turn).float(), wanted
+    )  # the way without complex numbers
+    rotate_(x_BTHE, turn)
+    torch.testing.assert_close(x_BTHE, wanted)
 
 
 def test_alibi_s_slopes_are_the_paper_s() -> None:

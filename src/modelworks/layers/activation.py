@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
+    "gelu_tanh": functools.partial(nn.GELU, "tanh"),  # the approximation that GPT-2 was trained with
     "silu": nn.SiLU,
     "elu": nn.ELU,
     "softplus": nn.Softplus,

@@ -7,31 +7,18 @@ pre-norm: x + f(norm(x)) (Xiong et al. 2020), stable when deep; post-norm: norm(
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 from torch import Tensor, nn
 
 from modelworks.core.choices import Activation, Normalisation, Order
-from modelworks.layers.activation import activation
 from modelworks.layers.attention import Attention
+from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary
 
-
-class Feedforward(nn.Module):
-    """down(act(up(x))), or down(act(gate(x)) · up(x)) when gated (Shazeer 2020)."""
-
-    def __init__(self, width: int, hidden: int, act: Activation = "gelu", gated: bool = False) -> None:
-        super().__init__()
-        self.gated = gated
-        self.up = nn.Linear(width, hidden * (2 if gated else 1))
-        self.up.fused = 2 if gated else 1  # type: ignore[assignment]  # see initialise.py
-        self.act = activation(act)
-        self.down = nn.Linear(hidden, width)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        if self.gated:
-            gate, up = self.up(x_BTD).chunk(2, -1)
-            return self.down(self.act(gate) * up)
-        return self.down(self.act(self.up(x_BTD)))
+if TYPE_CHECKING:
+    from modelworks.layers.cache import Span
 
 
 class Block(nn.Module):
@@ -52,18 +39,52 @@ class Block(nn.Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         eps: float = 1e-5,
+        bias: bool | Literal["qkv"] = True,
+        norm_weight: bool = True,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        qk_norm: bool = False,
+        value_residual: bool = False,
     ) -> None:
         super().__init__()
         self.order = order
-        self.norm1 = normalisation(norm, width, eps=eps)
-        self.attention = Attention(width, heads, attention_dropout)
-        self.norm2 = normalisation(norm, width, eps=eps)
-        self.feedforward = Feedforward(width, hidden, act, gated)
+        full = bias is True
+        self.norm1 = normalisation(norm, width, eps=eps, weight=norm_weight, bias=full)
+        self.attention = Attention(
+            width,
+            heads,
+            attention_dropout,
+            bias,
+            kv_heads=kv_heads,
+            head_width=head_width,
+            qk_norm=qk_norm,
+            norm_weight=norm_weight,
+            eps=eps,
+            value_residual=value_residual,
+        )
+        self.norm2 = normalisation(norm, width, eps=eps, weight=norm_weight, bias=full)
+        self.feedforward = Feedforward(width, hidden, act, gated, full)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None = None, rotary: Rotary | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Tensor | None = None,
+        rotary: Rotary | None = None,
+        causal: bool = False,
+        first: list[Tensor] | None = None,
+    ) -> Tensor:
+        """See Attention for what it is given."""
         if self.order == "pre":
-            x_BTD = x_BTD + self.dropout(self.attention(self.norm1(x_BTD), mask, rotary))
+            x_BTD = x_BTD + self.dropout(self.attention(self.norm1(x_BTD), mask, rotary, causal, first))
             return x_BTD + self.dropout(self.feedforward(self.norm2(x_BTD)))
-        x_BTD = self.norm1(x_BTD + self.dropout(self.attention(x_BTD, mask, rotary)))
+        x_BTD = self.norm1(x_BTD + self.dropout(self.attention(x_BTD, mask, rotary, causal, first)))
         return self.norm2(x_BTD + self.dropout(self.feedforward(x_BTD)))
+
+    def cached(self, x_BTD: Tensor, span: Span, layer: int) -> Tensor:
+        """The same for new steps at the end of a cache, without dropout."""
+        if self.order == "pre":
+            x_BTD = x_BTD + self.attention.cached(self.norm1(x_BTD), span, layer)
+            return x_BTD + self.feedforward(self.norm2(x_BTD))
+        x_BTD = self.norm1(x_BTD + self.attention.cached(x_BTD, span, layer))
+        return self.norm2(x_BTD + self.feedforward(x_BTD))

@@ -12,8 +12,8 @@ def embedding_width(categories: int) -> int:
     return min(600, round(1.6 * categories**0.56))
 
 
-def embed_steps(layout: Layout, width: int) -> nn.Module:
-    """tokens_BT → x_BTD by look-up, frames_BTF → x_BTD by one linear layer."""
-    if layout.form == "tokens":
-        return nn.Embedding(layout.size, width, padding_idx=0)  # padding's vector is zero and stays so
+def embed_steps(layout: Layout, width: int, padded: bool = True) -> nn.Module:
+    """tokens_BT → x_BTD by look-up, frames_BTF → x_BTD by one linear layer. `padded`: code 0 is padding."""
+    if layout.form == "tokens":  # padding's vector is zero and stays so
+        return nn.Embedding(layout.size, width, padding_idx=0 if padded else None)
     return nn.Linear(layout.shape[0], width)

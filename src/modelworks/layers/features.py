@@ -13,3 +13,8 @@ def one_a_row(kind: str, features: Features) -> None:
             f"model {kind} gives one vector a row, and the task wants one a step",
             "choose `kind: transformer` or `kind: rnn`",
         )
+    if features == "next":
+        raise UserError(
+            f"model {kind} gives one vector a row, and the task wants one a step that sees only the steps before it",
+            "choose `kind: transformer`, or `kind: rnn` with `bidirectional: false`",
+        )

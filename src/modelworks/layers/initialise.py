@@ -74,7 +74,8 @@ def _matrices(part: nn.Module) -> Iterator[Tensor]:
             if name.startswith("weight"):
                 yield from weight.chunk(gates)
     elif isinstance(part, nn.Linear):
-        yield from part.weight.chunk(getattr(part, "fused", 1))
+        fused = getattr(part, "fused", 1)  # how many equal matrices, or the rows of each
+        yield from part.weight.split(fused) if isinstance(fused, tuple) else part.weight.chunk(fused)
     elif isinstance(part, (nn.Conv1d, nn.Conv2d)):
         yield part.weight
 

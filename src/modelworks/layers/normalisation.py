@@ -7,6 +7,9 @@ group: Wu & He 2018; rms: Zhang & Sennrich 2019.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from modelworks.core.choices import Normalisation
@@ -23,13 +26,56 @@ class ChannelsLast(nn.Module):
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def normalisation(name: Normalisation, width: int, axes: int = 0, eps: float = 1e-5) -> nn.Module:
-    """The norm of this name. `axes`: spatial axes behind the channels; 0: the channels are the last axis."""
+class _Scaled(torch.autograd.Function):
+    """x / √(mean x² + eps). The gradient is written out: torch's, on a CPU, takes 3 to 10 times as long."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square().mul(1 / x.shape[-1]).add(eps).rsqrt()
+        return x * scale, scale
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        y, scale = output
+        ctx.save_for_backward(y, scale)
+        ctx.mark_non_differentiable(scale)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        y, scale = ctx.saved_tensors
+        along = (g * y).mean(-1, keepdim=True)
+        return torch.addcmul(g, y, along, value=-1) * scale, None
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's, trained faster on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ours = (
+            x.requires_grad and x.dtype == torch.float32 and x.device.type == "cpu" and self.eps is not None
+        )
+        if not ours or torch.compiler.is_compiling():
+            return super().forward(x)
+        y = _Scaled.apply(x, self.eps)[0]  # type: ignore[index]
+        return y if self.weight is None else y * self.weight
+
+
+def normalisation(
+    name: Normalisation, width: int, axes: int = 0, eps: float = 1e-5, weight: bool = True, bias: bool = True
+) -> nn.Module:
+    """The norm of this name. `axes`: spatial axes behind the channels; 0: the channels are the last axis.
+    `weight`, `bias`: what layer and rms learn."""
     if name == "none":
         return nn.Identity()
     if name == "batch":
         return (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)[axes](width, eps=eps)
     if name == "group":  # 32 groups as in the paper, or the most that divide the width
         return nn.GroupNorm(next(g for g in range(min(32, width), 0, -1) if width % g == 0), width, eps=eps)
-    norm = nn.LayerNorm(width, eps=eps) if name == "layer" else nn.RMSNorm(width, eps=eps)
+    if name == "layer":
+        norm: nn.Module = nn.LayerNorm(width, eps=eps, elementwise_affine=weight, bias=bias)
+    else:
+        norm = RMSNorm(width, eps=eps, elementwise_affine=weight)
     return ChannelsLast(norm) if axes else norm

@@ -17,6 +17,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from modelworks.core.choices import Initialisation
+from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.embedding import embed_steps
@@ -56,6 +57,11 @@ class Rnn(Model):
 
     def build(self, inputs: Mapping[str, Layout], features: Features = "row") -> nn.Module:
         self.check(inputs)
+        if features == "next" and self.bidirectional:
+            raise UserError(
+                "model rnn reads backwards too, and the task wants steps that see only those before them",
+                "bidirectional: false",
+            )
         ((name, layout),) = inputs.items()
         return initialise(Network(name, layout, self, features), self.initialisation)
 
@@ -95,6 +101,11 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.pool = Pooling(settings.pooling, self.width)
 
+    @property
+    def embedding(self) -> nn.Module:
+        """The table of tokens' vectors."""
+        return self.embed
+
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         x_BTD = self.embed(batch[self.name])
         length_B = batch.get(f"{self.name}.length")
@@ -108,7 +119,7 @@ class Network(nn.Module):
                 y_BTD = torch.cat((y_BTD, reverse(z_BTD, length_B)), 2)
             x_BTD = y_BTD
         x_BTD = self.dropout(x_BTD)
-        if self.features == "token":
+        if self.features != "row":
             return x_BTD
         if self.pooling == "last" and self.backward_:
             onward_BD, backward_BD = last(x_BTD, mask_BT), x_BTD[:, 0]

@@ -1,9 +1,13 @@
-"""transformer: an encoder over tokens or frames (Vaswani et al. 2017).
+"""transformer: an encoder or decoder over tokens or frames (Vaswani et al. 2017).
 
     model: {kind: transformer, width: 128, depth: 4, heads: 4, positions: rope}
 
-`features="token"` gives the vectors of all steps, otherwise they are pooled. Padding never changes a result,
-and batches without padding take the fastest attention kernels. B rows, T steps, D width.
+`features="token"` gives the vectors of all steps; "next" too, and each step sees only itself and the past;
+otherwise they are pooled. Padding never changes a result, and batches without padding take the fastest attention
+kernels. B rows, T steps, D width.
+
+    cache = body.new_cache(rows=1, length=512)      # built with "next": new steps cost themselves alone
+    features_BTD = body(batch, cache)               # see layers/cache.py
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from modelworks.core.choices import Activation, Initialisation, Order, Pool, Positions
+from modelworks.core.choices import Activation, Initialisation, Order, Pool, Positions, RopeScaling
+from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.block import Block
+from modelworks.layers.cache import Cache
 from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
 from modelworks.layers.normalisation import normalisation
@@ -29,7 +35,7 @@ from modelworks.layers.position import Position
 
 
 class Transformer(Model):
-    """Transformer encoder."""
+    """Transformer: an encoder, or a decoder where the task asks for what comes next."""
 
     forms: ClassVar[tuple[str, ...]] = ("tokens", "frames")
 
@@ -39,12 +45,29 @@ class Transformer(Model):
     """Number of blocks."""
     heads: PositiveInt = 4
     """Attention heads of a block; they share the width."""
+    kv_heads: PositiveInt | None = None
+    """Heads of keys and values, each shared by as many query heads: grouped-query attention (Ainslie et al. 2023),
+    multi-query with 1 (Shazeer 2019); None: as many as `heads`."""
+    head_width: PositiveInt | None = None
+    """Width of a head; None: width / heads."""
+    qk_norm: bool = False
+    """Norm each head's queries and keys by their root mean square (Henry et al. 2020)."""
+    window: PositiveInt | None = None
+    """A step looks at so many steps, its own among them, back (and, in an encoder, ahead); None: at all."""
+    value_residual: bool = False
+    """Blend each layer's values with the first layer's by a learned share (Zhou et al. 2024)."""
     ratio: float = Setting(default=4.0, gt=0)
     """Width of the feed-forward layer, in widths."""
+    hidden: PositiveInt | None = None
+    """Width of the feed-forward layer; None: by `ratio`."""
     gated: bool = False
     """Gate the feed-forward layer (Shazeer 2020): SwiGLU with silu, GEGLU with gelu."""
     positions: Positions = "learned"
     """How a step knows its place."""
+    rope_base: float = Setting(default=10_000.0, gt=1)
+    """rope: the slowest pair turns once in about 2π times as many steps."""
+    rope_scaling: RopeScaling | None = None
+    """rope: slower turns for longer contexts."""
     order: Order = "pre"
     """Norm before each half of a block and once at the end, or after each half as in 2017."""
     pooling: Pool = "mean"
@@ -53,6 +76,17 @@ class Transformer(Model):
     """Non-linearity of the feed-forward layers."""
     normalisation: Literal["layer", "rms", "none"] = "layer"
     """The norm."""
+    eps: float = Setting(default=1e-5, gt=0)
+    """Added to the variance by every norm."""
+    norm_weight: bool = True
+    """Norms learn a weight for each channel."""
+    embedding_norm: bool = False
+    """Norm the embedded steps too, before the first block."""
+    bias: bool | Literal["qkv"] = True
+    """Biases in matrices and norms; qkv: of queries, keys and values alone."""
+    segments: int = Setting(default=0, ge=0)
+    """Learned vectors for so many kinds of step, as BERT's for a first and second sentence; which kind a step is
+    of is read from `NAME.segment`, and is 0 without that."""
     dropout: float = Setting(default=0.1, ge=0, lt=1)
     """Share dropped after the embedding and in each residual branch in training."""
     attention_dropout: float = Setting(default=0.0, ge=0, lt=1)
@@ -81,41 +115,107 @@ class Network(nn.Module):
 
     def __init__(self, name: str, layout: Layout, settings: Transformer, features: Features) -> None:
         super().__init__()
-        self.name, self.features = name, features
-        width = settings.width
+        self.name, self.features, self.width = name, features, settings.width
+        width, causal = settings.width, features == "next"
         first = settings.pooling == "cls" and features == "row"
-        self.embed = embed_steps(layout, width)
+        # Causal steps never see the padding behind them, so code 0 may be a token like any other.
+        self.embed = embed_steps(layout, width, padded=not causal)
+        self.segment = nn.Embedding(settings.segments, width) if settings.segments else None
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02) if first else None
-        self.position = Position(settings.positions, width, settings.heads, layout.length + first)
+        self.position = Position(
+            settings.positions,
+            width,
+            settings.heads,
+            layout.length + first,
+            head_width=settings.head_width,
+            base=settings.rope_base,
+            scaling=settings.rope_scaling,
+            causal=causal,
+            window=settings.window,
+        )
+        self.norm0 = self._norm(settings, settings.embedding_norm)
         self.dropout = nn.Dropout(settings.dropout)
+        self.value_residual = settings.value_residual
         self.blocks = nn.ModuleList(
             Block(
                 width,
                 settings.heads,
-                round(width * settings.ratio),
+                settings.hidden or round(width * settings.ratio),
                 act=settings.activation,
                 gated=settings.gated,
                 norm=settings.normalisation,
                 order=settings.order,
                 dropout=settings.dropout,
                 attention_dropout=settings.attention_dropout,
+                eps=settings.eps,
+                bias=settings.bias,
+                norm_weight=settings.norm_weight,
+                kv_heads=settings.kv_heads,
+                head_width=settings.head_width,
+                qk_norm=settings.qk_norm,
+                value_residual=settings.value_residual and index > 0,
             )
-            for _ in range(settings.depth)
+            for index in range(settings.depth)
         )
-        self.norm = normalisation(settings.normalisation if settings.order == "pre" else "none", width)
+        self.norm = self._norm(settings, settings.order == "pre")
         self.pool = Pooling(settings.pooling, width) if features == "row" else None
-        self.width = width
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        x_BTD = self.embed(batch[self.name])
+    @staticmethod
+    def _norm(settings: Transformer, wanted: bool) -> nn.Module:
+        kind = settings.normalisation if wanted else "none"
+        return normalisation(
+            kind, settings.width, eps=settings.eps, weight=settings.norm_weight, bias=settings.bias is True
+        )
+
+    @property
+    def embedding(self) -> nn.Module:
+        """The table of tokens' vectors, for heads that share it."""
+        return self.embed
+
+    def forward(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
+        """`cache`: the batch's steps follow those that it holds, and only their features are given."""
+        if cache is not None:
+            return self._append(batch, cache)
+        x_BTD = self._embedded(batch)
         length_B = batch.get(f"{self.name}.length")
         if self.cls is not None:
             x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD), 1)
             length_B = None if length_B is None else length_B + 1
-        mask_BT = padding_mask(length_B, x_BTD.shape[1])
-        x_BTD = self.dropout(self.position.add(x_BTD))
-        mask, rotary = self.position.attend(x_BTD, mask_BT)
+        mask_BT = None if self.features == "next" else padding_mask(length_B, x_BTD.shape[1])
+        x_BTD = self.dropout(self.norm0(self.position.add(x_BTD)))
+        mask, rotary, causal = self.position.attend(x_BTD, mask_BT)
+        values: list[Tensor] | None = [] if self.value_residual else None
         for block in self.blocks:
-            x_BTD = block(x_BTD, mask, rotary)
+            x_BTD = block(x_BTD, mask, rotary, causal, values)
         x_BTD = self.norm(x_BTD)
         return x_BTD if self.pool is None else self.pool(x_BTD, mask_BT)
+
+    def new_cache(self, rows: int, length: int) -> Cache:
+        """An empty cache for so many rows of up to `length` steps."""
+        if self.features != "next":
+            raise UserError(f"a transformer built for {self.features!r} sees the future, so it has no cache")
+        attention = self.blocks[0].attention
+        self.position.table(length, next(self.parameters()))  # refuses more than learned positions cover
+        like = next(self.norm.parameters(), next(self.parameters()))
+        return Cache(
+            len(self.blocks), rows, attention.kv_heads, length, attention.head_width, like.dtype, like.device
+        )
+
+    @torch.no_grad()
+    def _append(self, batch: Mapping[str, Tensor], cache: Cache) -> Tensor:
+        x_BTD = self._embedded(batch)
+        length_B = batch.get(f"{self.name}.length")
+        span = cache.span(x_BTD.shape[1], length_B, self.position, self.value_residual)
+        if span.added is not None:
+            x_BTD = x_BTD + span.added
+        x_BTD = self.norm0(x_BTD)
+        for index, block in enumerate(self.blocks):
+            x_BTD = block.cached(x_BTD, span, index)
+        return self.norm(x_BTD)
+
+    def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
+        x_BTD = self.embed(batch[self.name])
+        if self.segment is None:
+            return x_BTD
+        kinds_BT = batch.get(f"{self.name}.segment")
+        return x_BTD + (self.segment.weight[0] if kinds_BT is None else self.segment(kinds_BT))

@@ -1,0 +1,28 @@
+"""The feed-forward half of a transformer block: `Feedforward(width=128, hidden=512, act="relu2")(x_BTD)`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from modelworks.core.choices import Activation
+from modelworks.layers.activation import activation
+
+
+class Feedforward(nn.Module):
+    """down(act(up(x))), or down(act(gate(x)) · up(x)) when gated (Shazeer 2020)."""
+
+    def __init__(
+        self, width: int, hidden: int, act: Activation = "gelu", gated: bool = False, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.gated = gated
+        self.up = nn.Linear(width, hidden * (2 if gated else 1), bias)
+        self.up.fused = 2 if gated else 1  # type: ignore[assignment]  # see initialise.py
+        self.act = activation(act)
+        self.down = nn.Linear(hidden, width, bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        if self.gated:
+            gate, up = self.up(x_BTD).chunk(2, -1)
+            return self.down(self.act(gate) * up)
+        return self.down(self.act(self.up(x_BTD)))
