@@ -22,6 +22,10 @@ from modelworks.engine.prepare import Prepared
 from modelworks.engine.store import Column, Rows, Store
 
 
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, are spread as evenly as can be, however many there are."""
+
+
 def rows_of(prepared: Prepared, split: str, task: Task, fields: Mapping[str, Field]) -> Rows:
     """What a split is trained on or judged by: its rows, or windows of its text."""
     store = prepared.store(split)
@@ -51,7 +55,7 @@ class Packed:
 
     def at(self, epoch: int) -> Packed:
         """The windows of an epoch."""
-        shift = int(np.random.default_rng([epoch, self.targets]).integers(self.context)) if epoch else 0
+        shift = round(epoch * _GOLDEN * self.context) % self.context
         return Packed(self.store, self.name, self.context, self.whole, shift)
 
     def row_numbers(self, positions: np.ndarray) -> np.ndarray:
