@@ -5,6 +5,7 @@ A kind is one file in `sources/` with one public class deriving from Source.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +27,18 @@ class Quarantine:
     rows: list[dict[str, str]] = field(default_factory=list)
     """{"where": "reviews.csv line 812", "reason": "wants 5 cells, has 4", "text": …}"""
 
-    def add(self, where: str, reason: str, text: str = "", kind: str = "") -> None:
-        """Count one row. `kind` groups like reasons ("wrong number of cells")."""
+    places: deque[tuple[int, str]] | None = None
+    """Where a caller asks for it: (rows read before this one, what is wrong), in order, for rows whose place is
+    known. The caller takes them out, so that memory stays bounded; they are not in `rows`."""
+
+    def add(self, where: str, reason: str, text: str = "", kind: str = "", at: int | None = None) -> None:
+        """Count one row. `kind` groups like reasons ("wrong number of cells"); `at`: good rows given out before it."""
         self.count += 1
         key = kind or reason
         self.reasons[key] = self.reasons.get(key, 0) + 1
+        if at is not None and self.places is not None:
+            self.places.append((at, f"{where}: {reason}"))
+            return
         if len(self.rows) < self.keep:
             self.rows.append({"where": where, "reason": reason, "text": text[:500]})
 

@@ -207,7 +207,7 @@ class Table:
             elif not clean and any(_has_bad(cell) for cell in row):
                 fault = kind = "bytes that are no text in this encoding"
             if fault:
-                self._bad(self.line + done, fault, "".join(raw), kind)
+                self._bad(self.line + done, fault, "".join(raw), kind, self.rows + len(rows))
             elif row:
                 rows.append(row)
             done, consumed = reader.line_num, read
@@ -233,13 +233,13 @@ class Table:
             self._discarding = True  # the rest of this line comes with the next blocks
         else:
             reason, kind = "a quote opens here and is never closed", "quote never closed"
-        self._bad(self.line, reason, data[:2000].decode("utf-8", "replace").splitlines()[0], kind)
+        self._bad(self.line, reason, data[:2000].decode("utf-8", "replace").splitlines()[0], kind, self.rows)
         self._buffer = data[end:] if end >= 0 else b""
         self.line += not self._discarding
 
-    def _bad(self, line: int, reason: str, text: str, kind: str) -> None:
+    def _bad(self, line: int, reason: str, text: str, kind: str, at: int) -> None:
         shown = text[:500].rstrip("\r\n").encode("utf-8", "replace").decode("utf-8")
-        self.quarantine.add(f"{self.name} line {line}", reason, shown, kind)
+        self.quarantine.add(f"{self.name} line {line}", reason, shown, kind, at)
 
 
 def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:

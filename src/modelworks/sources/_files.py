@@ -231,9 +231,13 @@ def unique_names(names: Iterable[str | None]) -> list[str]:
     return result
 
 
-def quarantine_many(quarantine: Quarantine, count: int, where: str, reason: str, kind: str) -> None:
+def quarantine_many(
+    quarantine: Quarantine, count: int, where: str, reason: str, kind: str, at: int | None = None
+) -> None:
     """Count many rows that share one fault without writing each down."""
     if count > 0:
-        quarantine.add(where, reason, kind=kind)
+        quarantine.add(where, reason, kind=kind, at=at)
+        if at is not None and quarantine.places is not None:
+            quarantine.places.extend([quarantine.places[-1]] * (count - 1))
         quarantine.count += count - 1
         quarantine.reasons[kind] += count - 1

@@ -50,26 +50,28 @@ def _whole(line: bytes) -> bool:
 
 
 def _by_line(name: str, blocks: Iterable[bytes], quarantine: Quarantine) -> Iterator[dict[str, Any]]:
-    number = 0
+    number = good = 0
     try:
         for number, line in lines(blocks):
             where = f"{name} line {number}"
             if line is None:
-                quarantine.add(where, f"longer than {LONGEST >> 20} MB")
+                quarantine.add(where, f"longer than {LONGEST >> 20} MB", at=good)
                 continue
             if not line.strip():
                 continue
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError:
-                quarantine.add(where, "bytes that are no text", repr(line[:200]))
+                quarantine.add(where, "bytes that are no text", repr(line[:200]), at=good)
                 continue
             try:
                 value = json.loads(text)
             except (ValueError, RecursionError) as error:
-                quarantine.add(where, f"not JSON: {_why(error)}", text[:500], "not JSON")
+                quarantine.add(where, f"not JSON: {_why(error)}", text[:500], "not JSON", at=good)
                 continue
-            yield from _checked(value, text, where, quarantine)
+            for row in _checked(value, text, where, quarantine, good):
+                good += 1
+                yield row
     except CutShort as error:
         where = f"{name} line {number + 1}"
         quarantine.add(where, f"{error}: this line and all after it are lost", kind="file cut short")
@@ -80,7 +82,7 @@ def _values(name: str, blocks: Iterable[bytes], quarantine: Quarantine) -> Itera
     decode = json.JSONDecoder().raw_decode
     incremental = codecs.getincrementaldecoder("utf-8")("modelworks.mark")
     source = iter(blocks)
-    text, at, count, ended, listed, closed = "", 0, 0, False, False, False
+    text, at, count, good, ended, listed, closed = "", 0, 0, 0, False, False, False
     want = 1
     while True:
         while not ended and len(text) - at < want:
@@ -123,22 +125,26 @@ def _values(name: str, blocks: Iterable[bytes], quarantine: Quarantine) -> Itera
                 want = 2 * (len(text) - at) + 1
                 continue
             reason = f"not JSON: {_why(error)}: this and all after it is lost"
-            quarantine.add(where, reason, text[at : at + 500], "not JSON")
+            quarantine.add(where, reason, text[at : at + 500], "not JSON", at=good)
             return
         count, want = count + 1, 1
-        yield from _checked(value, text[at:end], where, quarantine)
+        for row in _checked(value, text[at:end], where, quarantine, good):
+            good += 1
+            yield row
         at = end
 
 
-def _checked(value: Any, text: str, where: str, quarantine: Quarantine) -> Iterator[dict[str, Any]]:
+def _checked(
+    value: Any, text: str, where: str, quarantine: Quarantine, good: int
+) -> Iterator[dict[str, Any]]:
     if BAD in text:
-        quarantine.add(where, "bytes that are no text", text[:500].replace(BAD, "?"))
+        quarantine.add(where, "bytes that are no text", text[:500].replace(BAD, "?"), at=good)
     elif not isinstance(value, dict):
-        quarantine.add(where, f"is no object but {type(value).__name__}", text[:500], "not an object")
+        quarantine.add(where, f"is no object but {type(value).__name__}", text[:500], "not an object", good)
     elif not value:
-        quarantine.add(where, "is an empty object")
+        quarantine.add(where, "is an empty object", at=good)
     elif _SURROGATE.search(text) and not _encodable(value):
-        quarantine.add(where, "holds half of a character (a lone surrogate)", text[:500])
+        quarantine.add(where, "holds half of a character (a lone surrogate)", text[:500], at=good)
     else:
         yield value
 

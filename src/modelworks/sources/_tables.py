@@ -64,8 +64,12 @@ def plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def sound(batch: pa.RecordBatch, where: str, start: int, quarantine: Quarantine) -> pa.RecordBatch:
-    """The rows whose values are what their types say (text is UTF-8, offsets in range); others counted."""
+def sound(
+    batch: pa.RecordBatch, where: str, start: int, quarantine: Quarantine, at: int | None = None
+) -> pa.RecordBatch:
+    """The rows whose values are what their types say (text is UTF-8, offsets in range); others counted.
+
+    `at`: good rows given out before this batch."""
     try:
         batch.validate(full=True)
         return batch
@@ -77,7 +81,12 @@ def sound(batch: pa.RecordBatch, where: str, start: int, quarantine: Quarantine)
             batch.slice(row, 1).validate(full=True)
             keep.append(batch.slice(row, 1))
         except (pa.ArrowException, ValueError) as error:
-            quarantine.add(f"{where} row {start + row + 1}", str(error)[:200], kind="damaged value")
+            quarantine.add(
+                f"{where} row {start + row + 1}",
+                str(error)[:200],
+                kind="damaged value",
+                at=None if at is None else at + len(keep),
+            )
     return (
         pa.Table.from_batches(keep, batch.schema).combine_chunks().to_batches()[0]
         if keep

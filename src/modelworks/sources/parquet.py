@@ -56,7 +56,7 @@ class Parquet(Source):
             if self.columns is not None
             else file.schema_arrow
         )
-        seen = 0
+        seen = good_rows = 0
         for group, count in enumerate(counts):
             read = 0
             try:
@@ -64,12 +64,15 @@ class Parquet(Source):
                 rows = max(1, min(ROWS, int(BYTES * count / size)))
                 for batch in file.iter_batches(rows, row_groups=[group], columns=self.columns):
                     batch = batch.select(chosen) if self.columns is not None else batch
-                    good = sound(batch, path.name, seen + read, quarantine)
+                    good = sound(batch, path.name, seen + read, quarantine, good_rows)
+                    good_rows += good.num_rows
                     read += batch.num_rows
                     yield from slices(plain(good, schema))
             except damage as error:
                 first = f"{path.name} row {seen + read + 1}"
-                quarantine_many(quarantine, max(count - read, 1), first, _line(error), "damaged row group")
+                quarantine_many(
+                    quarantine, max(count - read, 1), first, _line(error), "damaged row group", good_rows
+                )
             seen += count
 
     def fingerprint(self) -> str:

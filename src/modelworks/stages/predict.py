@@ -4,13 +4,15 @@
     cat new.jsonl | modelworks predict runs/titanic - --format jsonl
 
 Policy: an unknown category is taken as "unknown", a missing column as missing values, both counted; a row or file
-that cannot be read keeps its place with an empty prediction and its reason in OUT.errors.jsonl.
+that cannot be read keeps its place with an empty prediction and its reason in OUT.errors.jsonl. Without a place are
+files of a folder that are of another kind, and what follows the end of a file that was cut short.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from modelworks.stages import _screen
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from modelworks.core.source import Quarantine
     from modelworks.engine.predictor import Counts, Predictor
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -57,7 +60,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     from modelworks.engine.predictor import Predictor
 
     predictor = Predictor.load(run)
-    quarantine = Quarantine()
+    quarantine = Quarantine(places=deque())
     with writer_for(output, args.format) as writer:
         for batch, answers in answer(predictor, source, quarantine, args.limit):
             writer.write(batch, answers)
@@ -77,7 +80,7 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
     from modelworks.engine.writer import joined
 
     predictor = Predictor.load(run if isinstance(run, RunFolder) else RunFolder.find(run))
-    quarantine = Quarantine()
+    quarantine = Quarantine(places=deque())
     tables = [joined(batch, answers) for batch, answers in answer(predictor, source_for(data), quarantine)]
     if quarantine.count:
         print(
@@ -90,25 +93,64 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
 
 
 def answer(
-    predictor: Predictor, source: Any, quarantine: Any, limit: int | None = None
+    predictor: Predictor, source: Any, quarantine: Quarantine, limit: int | None = None
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, list[Any]]]]:
-    """(batch, its answers), streamed in order."""
+    """(batch, its answers), streamed in order. A row that could not be read has its place, empty, where it is known."""
     left = limit if limit is not None else sys.maxsize
-    checked = False
+    done, last = 0, None
     for batch in source.read(quarantine):
         if left <= 0:
             return
-        batch = batch.slice(0, left) if batch.num_rows > left else batch
-        left -= batch.num_rows
-        if not checked:
-            checked = True
+        if last is None:
             columns = [field.column or name for name, field in predictor.inputs.items()]
             if not set(columns) & set(batch.schema.names):
                 raise UserError(
                     f"none of the Run's input columns is there: wants {', '.join(columns)};"
                     f" got {', '.join(batch.schema.names)}"
                 )
-        yield batch, predictor.predict(batch, source.root)
+        # None stands for a row that could not be read.
+        places, faults = _places(batch.num_rows, done, quarantine, left)
+        left -= len(places)
+        kept = batch.slice(0, len(places) - len(faults))
+        done += batch.num_rows
+        last = batch.slice(0, 0), predictor.predict(kept, source.root)
+        yield _widened(kept, last[1], places, faults)
+    places, faults = _places(0, done, quarantine, left, True)
+    if faults and last is not None:
+        yield _widened(last[0], {name: [] for name in last[1]}, places, faults)
+
+
+def _places(
+    rows: int, done: int, quarantine: Quarantine, most: int, over: bool = False
+) -> tuple[list[int | None], list[str]]:
+    """The batch's row numbers with None at each unreadable row among them, `most` at the most; and their faults.
+
+    `done`: good rows before this batch; `over`: nothing follows, so whatever is left stands here."""
+    waiting, places, faults = quarantine.places, [], []
+    for row in range(rows + 1):
+        while waiting and (over or (waiting[0][0] <= done + row and row < rows)) and len(places) < most:
+            faults.append(waiting.popleft()[1])
+            places.append(None)
+        if row < rows and len(places) < most:
+            places.append(row)
+    return places, faults
+
+
+def _widened(
+    batch: pa.RecordBatch, answers: dict[str, list[Any]], places: list[int | None], faults: list[str]
+) -> tuple[pa.RecordBatch, dict[str, list[Any]]]:
+    """The batch and its answers with an empty row at each None."""
+    if not faults:
+        return batch, answers
+    import pyarrow as pa
+
+    told = iter(faults)
+    errors = answers.get("error") or [None] * batch.num_rows
+    wide = {
+        name: [None if row is None else values[row] for row in places] for name, values in answers.items()
+    }
+    wide["error"] = [next(told) if row is None else errors[row] for row in places]
+    return batch.take(pa.array(places, pa.int64())), wide
 
 
 def _source(text: str, format_: str | None) -> Any:
