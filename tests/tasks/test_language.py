@@ -37,7 +37,7 @@ class Constant(nn.Module):
 
 @pytest.fixture
 def corpus(tmp_path: Path):
-    dataset = Dataset.from_batches([pa.record_batch({"text": ["ab" * 50 + "é" * 10]})])
+    dataset = Dataset.from_batches([pa.record_batch({"text": ["ab" * 5000 + "é" * 1000]})])
     fields = fit({"text": Corpus(tokens="byte", length=7, end=False)}, dataset)
     return fields, prepare(dataset, fields, tmp_path).store("train")
 
