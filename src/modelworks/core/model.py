@@ -30,6 +30,8 @@ class Model(Kinded):
     folder: ClassVar[str] = "models"
     forms: ClassVar[tuple[str, ...]] = ()
     """The forms of input it reads (see core/field.py)."""
+    gives: ClassVar[tuple[Features, ...]] = ("row",)
+    """What it can be built to give."""
     several: ClassVar[bool] = False
     """Whether it takes more than one input."""
 

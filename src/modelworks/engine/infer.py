@@ -14,7 +14,7 @@ from modelworks.core.dataset import Dataset
 from modelworks.core.errors import Problem, RecipeError, UserError, did_you_mean
 from modelworks.core.field import Field, Layout
 from modelworks.core.kinds import every, find
-from modelworks.core.model import Model
+from modelworks.core.model import Features, Model
 from modelworks.core.profile import ColumnProfile
 from modelworks.core.settings import merge
 from modelworks.core.task import Task
@@ -145,22 +145,24 @@ def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int
             )
         task = {"kind": best, **task}
     tree["task"] = {**task, "target": target}
-    alone = find(Task, task["kind"]).self_supervised
+    kind = find(Task, task["kind"])
+    alone = kind.self_supervised
     forms = {name: field.layout.form for name, field in fitted.items() if (name == target) == alone}
-    tree["model"] = _model(tree.get("model"), forms, rows)
+    tree["model"] = _model(tree.get("model"), forms, rows, kind.features)
     return tree
 
 
-def _model(given: Any, forms: Mapping[str, str], rows: int) -> dict[str, Any]:
+def _model(given: Any, forms: Mapping[str, str], rows: int, features: Features) -> dict[str, Any]:
     given = {"kind": given} if isinstance(given, str) else dict(given or {})
     if "kind" not in given:
-        given = {"kind": default_model(forms, rows), **given}
+        given = {"kind": default_model(forms, rows, features), **given}
     return given
 
 
-def default_model(forms: Mapping[str, str], rows: int) -> str:
-    """The architecture that recognises these inputs best."""
-    scores = {name: kind.recognise(forms, rows) for name, kind in every(Model).items()}
+def default_model(forms: Mapping[str, str], rows: int, features: Features = "row") -> str:
+    """The architecture that recognises these inputs best, of those that give what the task needs."""
+    able = {name: kind for name, kind in every(Model).items() if features in kind.gives}
+    scores = {name: kind.recognise(forms, rows) for name, kind in able.items()}
     best = max(scores, key=lambda name: scores[name])
     if scores[best] <= 0:
         listed = ", ".join(f"{name} ({form})" for name, form in forms.items())

@@ -35,6 +35,8 @@ class Learned:
     end: Event
     metric: str
     parameters: int
+    tokens_a_row: int = 1
+    """Over 1 where rows are windows of text."""
 
 
 def learn(
@@ -109,7 +111,7 @@ def learn(
         for tracker in trackers:
             tracker.close()
     assert event is not None
-    return Learned(network, event, metric, parameters) if world.rank == 0 else None
+    return Learned(network, event, metric, parameters, rows.steps) if world.rank == 0 else None
 
 
 def _threads(world: World) -> str:

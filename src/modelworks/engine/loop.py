@@ -39,8 +39,8 @@ from modelworks.engine.store import Rows
 
 @dataclass(frozen=True)
 class Event:
-    """What happened. `start` comes first, with the metrics `total_steps` (0: no limit) and `steps_an_epoch`, and with
-    the step that a resumed run goes on from."""
+    """What happened. `start` comes first, with the metrics `total_steps` (0: no limit), `steps_an_epoch` and
+    `tokens_a_row` (1 where rows are no windows of text), and with the step that a resumed run goes on from."""
 
     kind: Literal["start", "step", "valid", "checkpoint", "note", "end"]
     step: int
@@ -174,7 +174,14 @@ def loop(
             kind, state.step, state.samples, state.samples / len(rows), state.seconds, metrics or {}, message
         )
 
-    yield event("start", {"total_steps": total if total < 2**62 else 0, "steps_an_epoch": per_epoch})
+    yield event(
+        "start",
+        {
+            "total_steps": total if total < 2**62 else 0,
+            "steps_an_epoch": per_epoch,
+            "tokens_a_row": rows.steps,
+        },
+    )
     if note:
         yield event("note", message=note)
     if resume and state.step:

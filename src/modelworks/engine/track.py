@@ -99,6 +99,7 @@ class Console:
     ) -> None:
         self.metric, self.minutes, self.total = metric, minutes, 0
         self.echo = echo or (lambda text: print(text, flush=True))
+        self._tokens = 1
         self._shown, self._rate, self._loss = 0.0, 0.0, None
         self._before: Event | None = None
         self._rows, self._seconds = 0, 0.0
@@ -128,6 +129,7 @@ class Console:
         self._follow(event)
         if event.kind == "start":
             self.total = int(event.metrics["total_steps"])
+            self._tokens = int(event.metrics.get("tokens_a_row", 1))
         elif event.kind == "step":
             self._loss = event.metrics.get("loss", self._loss)
             now = time.monotonic()
@@ -195,7 +197,8 @@ class Console:
             self._rows, self._seconds = 0, 0.0
 
     def _speed(self) -> str:
-        return f"{self._rate:,.0f} rows/s" if self._rate else ""
+        what = "rows" if self._tokens == 1 else "tokens"
+        return f"{self._rate * self._tokens:,.0f} {what}/s" if self._rate else ""
 
     def _share(self, event: Event) -> float:
         share = event.step / self.total if self.total else 1.0

@@ -30,6 +30,7 @@ class Rnn(Model):
     """Recurrent network: Elman's, LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014)."""
 
     forms: ClassVar[tuple[str, ...]] = ("tokens", "frames")
+    gives: ClassVar[tuple[Features, ...]] = ("row", "token", "next")
 
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     """The recurrence."""

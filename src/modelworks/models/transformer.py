@@ -38,6 +38,7 @@ class Transformer(Model):
     """Transformer: an encoder, or a decoder where the task asks for what comes next."""
 
     forms: ClassVar[tuple[str, ...]] = ("tokens", "frames")
+    gives: ClassVar[tuple[Features, ...]] = ("row", "token", "next")
 
     width: PositiveInt = 128
     """Width of a step's vector."""

@@ -52,6 +52,7 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
         "seconds": round(learned.end.seconds, 3),
         "steps": learned.end.step,
         "samples": learned.end.samples,
+        **({"tokens": learned.end.samples * learned.tokens_a_row} if learned.tokens_a_row > 1 else {}),
         "stopped": learned.end.message,
         "parameters": learned.parameters,
     }
@@ -229,9 +230,10 @@ def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any])
         echo(f"  {split:<7} {' · '.join(parts)}")
     training = result.get("training")
     if training:
-        speed = training["samples"] / max(training["seconds"], 1e-9)
+        what = "tokens" if "tokens" in training else "samples"
+        speed = training[what] / max(training["seconds"], 1e-9)
         echo(
-            f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} rows/s;"
+            f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} {what.replace('samples', 'rows')}/s;"
             f" {training['stopped']}"
         )
     echo(f"  report  {run.path / 'report.html'}")
