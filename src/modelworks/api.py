@@ -23,7 +23,9 @@ class Run(RunFolder):
     """A Run with the verbs that apply to it."""
 
     def predict(self, data: Any) -> pa.Table:
-        """The rows of a file, frame or dict with `prediction` and probabilities, as an Arrow table."""
+        """The rows of a file, frame or dict with `prediction` and probabilities, as an Arrow table.
+
+        One picture, sound or text file, a list of such files, or pictures as an array are rows too."""
         from modelworks.stages.predict import predict
 
         return predict(self, data)

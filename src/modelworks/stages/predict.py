@@ -34,7 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks predict`."""
     parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
     parser.add_argument(
-        "data", metavar="FILE", help="a table, a folder, sample:NAME, or - for standard input"
+        "data",
+        metavar="FILE",
+        help="a table, a folder, one picture, sound or text, sample:NAME, or - for standard input",
     )
     parser.add_argument(
         "--output", metavar="OUT", help="OUT.csv, OUT.jsonl or OUT.parquet; left out: CSV on standard output"
@@ -55,33 +57,40 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         raise UserError(f"predict takes no settings, got {' '.join(settings)}")
     run = RunFolder.find(args.run)
     output = _screen.output_file(args.output)
-    source = _source(args.data, args.format)
     from modelworks.core.source import Quarantine
     from modelworks.engine.predictor import Predictor
 
     predictor = Predictor.load(run)
+    source = _source(args.data, args.format, run, predictor)
     quarantine = Quarantine(places=deque())
     with writer_for(output, args.format) as writer:
         for batch, answers in answer(predictor, source, quarantine, args.limit):
             writer.write(batch, answers)
     if output is not None:
         writer.write_errors(output.with_name(output.name + ".errors.jsonl"), quarantine)
+    if source.kind == "dataframe" and args.data.lower().endswith((".txt", ".md")):
+        print("note: the file is answered as one text; for a row a line give .csv or .jsonl", file=sys.stderr)
     _tell(predictor.counts, quarantine, output)
     return 0
 
 
 def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
-    """The rows of `data` with `prediction` and probability columns, as an Arrow table (`.to_pandas()` for a frame)."""
+    """The rows of `data` with `prediction` and probability columns, as an Arrow table (`.to_pandas()` for a frame).
+
+    `data`: a file, a table, paths of pictures, sounds or texts, or pictures as an array."""
     import pyarrow as pa
 
     from modelworks.core.source import Quarantine
-    from modelworks.engine.open import source_for
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.writer import joined
 
-    predictor = Predictor.load(run if isinstance(run, RunFolder) else RunFolder.find(run))
+    run = run if isinstance(run, RunFolder) else RunFolder.find(run)
+    predictor = Predictor.load(run)
     quarantine = Quarantine(places=deque())
-    tables = [joined(batch, answers) for batch, answers in answer(predictor, source_for(data), quarantine)]
+    tables = [
+        joined(batch, answers)
+        for batch, answers in answer(predictor, _asked(run, predictor, data), quarantine)
+    ]
     if quarantine.count:
         print(
             f"modelworks: {quarantine.count:,} rows could not be read: {', '.join(quarantine.reasons)}",
@@ -153,11 +162,20 @@ def _widened(
     return batch.take(pa.array(places, pa.int64())), wide
 
 
-def _source(text: str, format_: str | None) -> Any:
+def _asked(run: RunFolder, predictor: Predictor, data: Any) -> Any:
+    """The source of what is asked about. A text file is one row, unless the Run learned from lines of text files."""
+    from modelworks.engine.questions import source_of
+
+    trained = run.recipe_tree().get("data", {}).get("source", {})
+    lines = trained.get("kind") == "text" and trained.get("unit", "line") != "file"
+    return source_of(data, predictor.inputs, lines)
+
+
+def _source(text: str, format_: str | None, run: RunFolder, predictor: Predictor) -> Any:
     from modelworks.engine.open import source_for
 
     if text != "-":
-        return source_for(text)
+        return _asked(run, predictor, text)
     import tempfile
 
     # Sources read files, some of them twice; standard input can be read once.
