@@ -91,6 +91,7 @@ class Vocabulary:
         self.library = need("llguidance", "constrain", "constrained output")
         tokens = _Tokens(field)
         self.size, self.end = field.layout.size, field.state["end"]
+        self.silent = [code for code in tokens.special_token_ids if code < self.size]
         wrapper = need("llguidance._tokenizer", "constrain").TokenizerWrapper(tokens)
         self.tokenizer = self.library.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
 
@@ -117,7 +118,7 @@ class Grammar:
             self.rules = matcher.grammar_from_json_schema({} if schema is True else schema, rules)
         else:
             self.rules = matcher.grammar_from_regex(regex)
-        self._first = matcher(vocabulary.tokenizer, self.rules)
+        self._first = matcher(vocabulary.tokenizer, self.rules, log_level=0)
         if self._first.is_error():
             what = "JSON schema" if json_schema is not None else "regular expression"
             raise UserError(f"the {what} cannot be used: {_first_line(self._first.get_error())}")
@@ -148,6 +149,9 @@ class State:
         size = self._vocabulary.size
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed_V = np.unpackbits(bits, bitorder="little")[:size].astype(bool)
+        allowed_V[self._vocabulary.silent] = False  # special tokens write nothing
+        if self._vocabulary.end >= 0:
+            allowed_V[self._vocabulary.end] = self.complete
         if not allowed_V.any():  # the grammar ends here, and the vocabulary has no end to say so
             raise UserError("the vocabulary cannot write what the schema or expression wants")
         return torch.from_numpy(allowed_V)

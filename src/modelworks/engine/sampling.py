@@ -90,7 +90,7 @@ def penalise(logits_RV: Tensor, seen_RV: Tensor, count_RV: Tensor, sampling: Sam
 
 
 def candidates(logits_RV: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
-    """(probability_RK, token_RK): what the filters leave, not normalised, most likely first; tokens None: all, in order.
+    """(probability_RK, token_RK): what the filters leave, not normalised, most likely first; no tokens: all, in order.
 
     What a filter drops has probability 0."""
     scaled_RV = logits_RV.double() / sampling.temperature
