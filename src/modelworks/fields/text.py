@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modelworks.core.profile import ColumnProfile
 
 _SPECIAL = ("<pad>", "<unk>")
-_CAPS = {"char": 512, "word": 256, "bpe": 256, "byte": 1024}
+_CAPS = {"char": 512, "word": 1024, "bpe": 256, "byte": 1024}
 _LONGEST = 100_000  # characters of one text that are looked at; more than any length keeps
 _BPE_CHARACTERS = 50_000_000  # what byte pairs are learned from; more hardly changes the merges
 _HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -59,7 +59,7 @@ class Text(Field):
     """Unify the forms of characters first (Unicode NFKC: full-width letters become plain)."""
     length: PositiveInt | None = None
     """Most tokens of a text; the rest is cut and counted. None: the 99th percentile of training, at most 512
-    characters, 256 words or pairs, 1,024 bytes."""
+    characters, 1,024 words, 256 pairs, 1,024 bytes."""
     missing: Literal["keep", "quarantine"] = "keep"
     """A missing or empty text: one unknown token, or its row is left out and counted."""
 
