@@ -13,8 +13,8 @@ from modelworks.core.dataset import Dataset
 from modelworks.core.field import Field
 from modelworks.engine.cells import texts
 from modelworks.engine.columns import describe, is_class_target, kind_of
+from modelworks.engine.given import count_named, given_codes
 
-_SPLIT_NAMES = {"train": 0, "valid": 1, "validation": 1, "dev": 1, "val": 1, "test": 2}
 _STRETCH = 1 << 20
 """Rows whose splits are looked at together."""
 _SHOWN = 6
@@ -135,13 +135,8 @@ def _choose(random: np.random.Generator, of: int, count: int) -> np.ndarray:
 
 def given_splits(dataset: Dataset) -> np.ndarray | None:
     """Codes from a column `split` of train, valid and test; None where it says something else."""
-    parts = []
-    for chunk in dataset.column("split"):
-        coded = chunk.dictionary_encode()
-        codes = [_SPLIT_NAMES.get(str(value).strip().lower(), 9) for value in coded.dictionary.to_pylist()]
-        parts.append(np.array([*codes, 9], np.uint8)[coded.indices.fill_null(len(codes)).to_numpy()])
-    splits = np.concatenate(parts)
-    return splits if splits.max() < 3 else None
+    good, _ = count_named(dataset, "split", np.ones(dataset.rows, bool))
+    return given_codes(dataset) if good == dataset.rows else None
 
 
 def chunk_of(table: pa.Table, name: str) -> pa.Array:

@@ -18,8 +18,8 @@ from modelworks.core.model import Features, Model
 from modelworks.core.profile import ColumnProfile
 from modelworks.core.settings import merge
 from modelworks.core.task import Task
+from modelworks.engine.given import names_a_split
 from modelworks.engine.recipe import IGNORE
-from modelworks.engine.split import names_a_split
 
 SURE = 0.1
 """A column that no field recognises better than this is left out, and said so."""

@@ -94,7 +94,7 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if self_supervised(tree):
-        tree["data"] = checked.data.but(source=checked.data.source.as_text())
+        tree["data"] = checked.data.model_copy(update={"source": checked.data.source.as_text()})
     if not tree.get("name"):
         tree["name"] = _name(checked, resume)
     elif not re.fullmatch(r"[\w\-][\w.\-]*", str(tree["name"])):

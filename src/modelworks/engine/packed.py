@@ -21,7 +21,6 @@ from modelworks.core.task import Task
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.store import Column, Rows, Store
 
-
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, are spread as evenly as can be, however many there are."""
 

@@ -9,8 +9,7 @@ allow; beyond, or with `stable`, each hash is compared with a threshold: adding 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,22 +18,16 @@ from pydantic import model_validator
 
 from modelworks.core.errors import DataError, UserError
 from modelworks.core.settings import Settings
+from modelworks.engine.given import count_named, given_codes
 from modelworks.engine.repeats import missing_cells, row_keys, runs
 
 if TYPE_CHECKING:
     import numpy as np
 
     from modelworks.core.dataset import Dataset
-    from modelworks.core.profile import ColumnProfile
 
 EXACT = 500_000
 """Rows up to which shares are met exactly."""
-NAMES = {
-    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid",
-    "dev": "valid", "test": "test", "testing": "test",
-}  # fmt: skip
-"""What a column of given splits may hold (any case)."""
-_LISTED = 1000  # odd values of a column of splits that are told apart
 _VALID, _TEST = 1, 2  # codes into core.dataset.SPLITS
 
 
@@ -151,25 +144,17 @@ def _chosen(work: _Work) -> str:
         dataset.need([settings.column or "split"])
     if settings.by != "auto":
         return settings.by
-    if "split" in dataset.columns and work.target != "split" and _means_splits(work):
-        return "given"
+    if "split" in dataset.columns and work.target != "split":
+        good, named = count_named(dataset, "split", work.live)
+        if good and 2 * good >= named:  # where half of the values name a split, all of them must
+            return "given"
+        share = f"{good:,} of {named:,}" if good else "none"
+        work.messages.append(
+            f"column 'split' is not followed: {share} of its values name train, valid or test"
+        )
     if dataset.continuous:
         return "order"
     return "stratified" if work.categorical else "random"
-
-
-def _means_splits(work: _Work) -> bool:
-    """Whether the column `split` is to be followed: where half of its values name a split, all of them must."""
-    good = named = 0
-    for (rows, found), chunk in zip(_coded(work.dataset, "split"), work.dataset.column("split"), strict=True):
-        live = work.live[rows]
-        good += int((found[live] >= 0).sum())
-        named += int((~missing_cells(chunk))[live].sum())
-    if good and 2 * good >= named:
-        return True
-    share = f"{good:,} of {named:,}" if good else "none"
-    work.messages.append(f"column 'split' is not followed: {share} of its values name train, valid or test")
-    return False
 
 
 def _looks_categorical(dataset: Dataset, target: str) -> bool:
@@ -261,80 +246,16 @@ def _groups(work: _Work, column: str) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------- given, by time
-def _name_code(value: Any) -> int:
-    name = NAMES.get(str(value).strip().lower())
-    return -1 if name is None else ("train", "valid", "test").index(name)
-
-
-def _coded(dataset: Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(row numbers, split codes or −1) chunk by chunk."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for rows, batch in dataset.batches(columns=[column]):
-        cells = batch.column(0)
-        if pa.types.is_nested(cells.type) or isinstance(cells, pa.ExtensionArray):
-            yield rows, np.full(len(rows), -1)
-            continue
-        cells = cells if pa.types.is_dictionary(cells.type) else cells.dictionary_encode()
-        table = np.array([*map(_name_code, cells.dictionary.to_pylist()), -1], np.int64)
-        yield rows, table[pc.fill_null(cells.indices, len(table) - 1).to_numpy(zero_copy_only=False)]
-
-
-def _refuse_odd(dataset: Dataset, column: str, live: np.ndarray) -> None:
-    """DataError where some rows name no split: how many, and which values are the most frequent."""
-    import pyarrow as pa
-
-    good, odd = 0, Counter[str]()
-    for (rows, found), chunk in zip(_coded(dataset, column), dataset.column(column), strict=True):
-        wrong = (found < 0) & live[rows]
-        good += int((found[live[rows]] >= 0).sum())
-        if not wrong.any():
-            continue
-        cells = chunk.filter(pa.array(wrong))
-        for gone, value in zip(missing_cells(cells), cells.to_pylist(), strict=True):
-            told = "missing" if gone else repr(str(value)[:40])
-            odd[told if told in odd or len(odd) < _LISTED else "other values"] += 1
-    if not odd:
-        return
-    named = ", ".join(f"{value} ({count:,})" for value, count in odd.most_common(5))
-    more = f" and {len(odd) - 5:,} other values" if len(odd) > 5 else ""
-    raise DataError(
-        f"{dataset.name}: {column!r} names a split in {good:,} rows, but not in {odd.total():,}: {named}{more}",
-        f"it may hold {', '.join(NAMES)}; mend the values, rename the column, or leave it unused"
-        " (train --data.split=random, evaluate --split all)",
-    )
-
-
 def _given(work: _Work, column: str) -> tuple[float, float]:
     """Place the rows as given; the shares still to be cut from training."""
-    dataset, live, codes = work.dataset, work.live, work.codes
-    _refuse_odd(dataset, column, live)
-    for rows, found in _coded(dataset, column):
-        codes[rows[live[rows]]] = found[live[rows]]
+    live, codes = work.live, work.codes
+    codes[live] = given_codes(work.dataset, column, live)[live]
     if not (codes == 0).any():
         raise DataError(
-            f"{dataset.name}: no row has {column!r}: train",
+            f"{work.dataset.name}: no row has {column!r}: train",
             f"{column!r} names the splits: train, valid, test",
         )
     return (0.0 if (codes == _VALID).any() else work.settings.valid), 0.0
-
-
-def names_a_split(profile: ColumnProfile) -> bool:
-    """Whether half of the values of a column say train, valid or test."""
-    named = sum(count for value, count in profile.top if _name_code(value) >= 0)
-    return named > 0 and 2 * named >= profile.present
-
-
-def given_codes(dataset: Dataset, column: str = "split") -> np.ndarray:
-    """The split that each row names in its own column: uint8 (rows,) codes into SPLITS; DataError for odd names."""
-    import numpy as np
-
-    live, codes = np.ones(dataset.rows, bool), np.zeros(dataset.rows, np.uint8)
-    work = _Work(dataset, Split(by="given", column=column), None, False, 0, live, codes)
-    _given(work, column)
-    return work.codes
 
 
 def _by_time(work: _Work, column: str) -> None:

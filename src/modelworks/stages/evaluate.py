@@ -70,11 +70,11 @@ def evaluate(
 
     from modelworks.core.dataset import SPLITS, Dataset
     from modelworks.engine import judge, seen
+    from modelworks.engine.given import given_codes
     from modelworks.engine.open import source_for
     from modelworks.engine.packed import rows_of
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.prepare import prepare
-    from modelworks.engine.split import given_codes
 
     run = run if isinstance(run, RunFolder) else RunFolder.find(run)
     predictor = Predictor.load(run)
