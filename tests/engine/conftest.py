@@ -28,8 +28,9 @@ def make_language_model(
 ) -> tuple[Network, Corpus]:
     """A transformer in float64, so that rounding never decides between tokens, and its field."""
     field = Corpus(tokens=tokens, length=length, end=end).fit([pa.array([text])])
+    tied = changes.pop("tied", False)
     settings = {"width": 16, "depth": 2, "heads": 2, "positions": "rope", "dropout": 0.0} | changes
-    task = Language(target="text", start="normal")
+    task = Language(target="text", start="normal", tied=tied)
     network = build(Transformer(**settings), task, {"text": field}, seed).double().eval()
     with torch.no_grad():  # random weights say much the same whatever came before; larger ones do not
         generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,79 @@
+"""Conversation: messages taken in turns, as one text that a language model goes on with.
+
+    conversation = Conversation(generator, system="Be brief.")
+    for text in conversation.ask("Hello"): print(text, end="")
+
+A model that has a chat template is spoken to by it; any other reads
+
+    User: Hello
+    Assistant:
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from modelworks.core.errors import UserError
+from modelworks.engine.generate import Generator
+from modelworks.engine.sampling import Sampling
+
+Message = dict[str, str]
+"""{"role": "system" | "user" | "assistant", "content": …}"""
+ROOM = 4
+"""The share of the context, one in so many, that an answer finds free at least."""
+
+
+class Conversation:
+    """A model, and what was said."""
+
+    def __init__(self, generator: Generator, system: str | None = None) -> None:
+        self.generator, self.system = generator, system
+        self.messages: list[Message] = []
+        self.forgotten = 0
+        """How many of the first messages the last answer did not see: the context has no room for them."""
+
+    def reset(self) -> None:
+        """Forget what was said; the system's message stays."""
+        self.messages, self.forgotten = [], 0
+
+    def ask(self, text: str, sampling: Sampling | None = None) -> Iterator[str]:
+        """The answer, in pieces. What of it was read is part of the conversation, even if it is broken off."""
+        sampling = sampling or Sampling()
+        ids, self.forgotten = self._prompt([*self.messages, {"role": "user", "content": text}], sampling)
+        stream = self.generator.stream([ids], plain_stops(sampling))
+        self.messages.append({"role": "user", "content": text})
+        answer: Message = {"role": "assistant", "content": ""}
+        self.messages.append(answer)
+        begun = False
+        for chunk in stream:
+            # "Assistant:" is followed by a blank that is no part of the answer.
+            new = chunk.text if begun else chunk.text.lstrip()
+            begun = begun or bool(new)
+            answer["content"] += new
+            yield new
+
+    def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> tuple[list[int], int]:
+        """(ids, messages left out). The oldest go first, a question with its answer."""
+        context = self.generator.context
+        room = context - min(sampling.max_tokens, context // ROOM)
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        for first in range(0, len(messages), 2):
+            ids = plain_ids(self.generator.field, [*system, *messages[first:]])
+            if len(ids) <= room:
+                return ids, first
+        raise UserError(
+            f"the message has {len(ids):,} tokens, and the model's context is {context:,}", "shorten it"
+        )
+
+
+def plain_ids(field: Any, messages: Sequence[Message]) -> list[int]:
+    """A conversation as names and what they say; ends where the assistant is to speak."""
+    names = {"system": "System", "user": "User", "assistant": "Assistant"}
+    lines = [f"{names[one['role']]}: {one['content'].strip()}\n" for one in messages]
+    return field.ids("".join(lines) + "Assistant:")
+
+
+def plain_stops(sampling: Sampling) -> Sampling:
+    """The answer ends where the model would begin to speak for the user."""
+    return sampling.but(stop=(*sampling.stop, "\nUser:", "\nSystem:"))

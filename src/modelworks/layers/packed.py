@@ -1,0 +1,106 @@
+"""Packed weights: linear layers laid out for reading only, which is what bounds writing a text token by token.
+
+    layer = PackedLinear(linear.weight, linear.bias, "int8")
+    y = layer(x)                                    # (…, I) → (…, O), in x's dtype
+
+float32    oneDNN's own layout; torch's default product on a CPU is MKL's, slower on AMD and for few rows
+bfloat16   half the bytes; inputs are rounded to bfloat16, sums are float32
+int8       a quarter: each output's weights as int8 times one scale; inputs as bfloat16, sums float32
+docs/experiments.md has what was measured. N rows, I inputs, O outputs, C candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Weights = Literal["float32", "bfloat16", "int8"]
+
+FEW = 32
+"""Rows up to which the int8 product is faster than turning the weights into bfloat16 first."""
+STRIDE = 16
+"""torch's int8 product reads its inputs so many at a time, also beyond their end: widths are filled up with zeros."""
+BEST = 64
+"""Outputs of a head that are computed again exactly: those that a choice is made among."""
+
+
+def quantise(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """(int8 (O, I), scale bfloat16 (O,)): weight ≈ int8 · scale, symmetric, a scale for each output."""
+    # The kernel wants bfloat16 scales; rounding them first keeps their error out of the weights.
+    scale_O = (weight_OI.float().abs().amax(1) / 127).clamp(min=1e-30).bfloat16()
+    whole_OI = (weight_OI.float() / scale_O.float()[:, None]).round().clamp(-127, 127)
+    return whole_OI.to(torch.int8), scale_O
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that only reads its weights; made from one that is trained."""
+
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, weights: Weights) -> None:
+        super().__init__()
+        self.weights: Weights = weights
+        self.out_features, self.in_features = weight_OI.shape
+        self.register_buffer("bias", None if bias_O is None else bias_O.detach().float(), persistent=False)
+        self._scale_O: Tensor | None = None
+        weight_OI = weight_OI.detach()
+        if weights == "int8":
+            self._weight, self._scale_O = quantise(F.pad(weight_OI, (0, -self.in_features % STRIDE)))
+            return
+        self._weight = weight_OI.to(torch.float32 if weights == "float32" else torch.bfloat16).contiguous()
+        self._onednn = weight_OI.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if self._onednn:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_NI = x.reshape(-1, self.in_features)
+        y_NO = self._int8(x_NI) if self.weights == "int8" else self._float(x_NI)
+        y_NO = y_NO.to(x.dtype)
+        if self.bias is not None:
+            y_NO = y_NO + self.bias
+        return y_NO.view(*x.shape[:-1], self.out_features)
+
+    def _float(self, x_NI: Tensor) -> Tensor:
+        x_NI = x_NI.to(self._weight.dtype)
+        if self._onednn:
+            return torch.ops.mkldnn._linear_pointwise(x_NI, self._weight, None, "none", [], "")
+        return F.linear(x_NI, self._weight)
+
+    def _int8(self, x_NI: Tensor) -> Tensor:
+        assert self._scale_O is not None
+        x_NI = F.pad(x_NI.bfloat16(), (0, -self.in_features % STRIDE))
+        if len(x_NI) <= FEW:
+            return torch._weight_int8pack_mm(x_NI, self._weight, self._scale_O)
+        # int8 values are exact in bfloat16, so only the sums are rounded, and only once.
+        return F.linear(x_NI, self._weight.bfloat16()).float() * self._scale_O.float()
+
+    def rows(self, index_C: Tensor) -> Tensor:
+        """Some outputs' weights as float32 (C, I); int8 alone, the others are in a layout of their own."""
+        assert self._scale_O is not None
+        return self._weight[index_C, : self.in_features].float() * self._scale_O[index_C].float()[:, None]
+
+
+class PackedHead(nn.Module):
+    """A language model's head: (…, D) → float32 logits (…, V).
+
+    Short floats give each logit with three digits, and the best tokens would tie: they are computed again."""
+
+    def __init__(self, table_VD: Tensor, softcap: float | None, weights: Weights) -> None:
+        super().__init__()
+        self.linear, self.softcap = PackedLinear(table_VD, None, weights), softcap
+        self._table_VD = table_VD.detach() if weights == "bfloat16" else None
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(…, D) → float32 (…, V)."""
+        x_ND = features.reshape(-1, features.shape[-1]).float()
+        logits_NV = self.linear(x_ND)
+        if self.linear.weights != "float32":
+            best_NC = logits_NV.topk(min(BEST, logits_NV.shape[1])).indices
+            for row, best_C in enumerate(best_NC):
+                table = self._table_VD
+                weight_CD = self.linear.rows(best_C) if table is None else table[best_C].float()
+                logits_NV[row, best_C] = weight_CD @ x_ND[row]
+        if self.softcap is not None:
+            logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
+        return logits_NV.view(*features.shape[:-1], -1)
