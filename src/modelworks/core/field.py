@@ -77,6 +77,11 @@ class Field(Kinded):
 
     folder: ClassVar[str] = "fields"
 
+    adopts: ClassVar[tuple[str, ...]] = ()
+    """Other kinds whose fitted state it can work with: see `adopt`."""
+    lends: ClassVar[str] = ""
+    """The kind that reads plain values with this kind's fitted state, where a column holds no values of this kind."""
+
     column: str | None = None
     """The data's column, when it is not the field's own name."""
 
@@ -108,6 +113,10 @@ class Field(Kinded):
         copy = self.model_copy()
         copy._state = dict(state)
         return copy
+
+    def adopt(self: F, other: Field) -> F:
+        """This field with what `other` has learned, so that a model trained on `other` reads this one."""
+        return self.with_state(other.state)
 
     # ------------------------------------------------------------------ the modality
     def fit(self: F, chunks: Iterable[pa.Array], root: Path | None = None) -> F:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from modelworks.core.field import Field
+from modelworks.engine.begin import begin
 from modelworks.engine.lr_find import find_lr
-from modelworks.engine.network import build, prepare_batch
+from modelworks.engine.network import prepare_batch
 from modelworks.engine.order import batches
 from modelworks.engine.parallel import World
 from modelworks.engine.recipe import Recipe
@@ -99,7 +100,7 @@ def _stepper(
     """A fresh network and a function that trains it on some rows and returns the mean loss before the step."""
     assert recipe.task is not None
     assert recipe.model is not None
-    network = build(recipe.model, recipe.task, fields, recipe.seed).to(world.device).train()
+    network = begin(recipe, fields).network.to(world.device).train()
     players = recipe.task.players(network)
     optimizers = [recipe.train.optimizer.build(player.parameters) for player in players]
 

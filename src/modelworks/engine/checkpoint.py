@@ -1,6 +1,7 @@
 """Checkpoints as transactions: whatever moment the process dies, the last complete one loads.
 
     step-00001234/  weights.safetensors  optimizer.safetensors  state.json  manifest.json
+    frozen/         weights.safetensors that no step changes, written once  manifest.json
     latest          the name of the newest complete one
 
 Order of writing: every file into a hidden folder, each flushed to disk; the manifest with their SHA-256; the
@@ -63,6 +64,25 @@ class Checkpoints:
         sync_folder(self.folder)
         self.settle()
         return final
+
+    def hold(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write once what no step changes, so that no checkpoint needs to hold it."""
+        partial, final = self.folder / ".partial-frozen", self.folder / "frozen"
+        for stale in (partial, final):
+            shutil.rmtree(stale, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_tensors(partial / "weights.safetensors", tensors)
+        seal(partial)
+        partial.rename(final)
+        sync_folder(self.folder)
+
+    def held(self) -> dict[str, Tensor] | None:
+        """What `hold` wrote; None before it did. Raises UserError when it is damaged."""
+        folder = self.folder / "frozen"
+        if not folder.exists():
+            return None
+        verify(folder)
+        return read_tensors(folder / "weights.safetensors")
 
     def settle(self) -> None:
         """What follows the commit: move `latest`, prune. Also done for a process that was killed in between."""

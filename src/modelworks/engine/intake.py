@@ -91,6 +91,10 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
         tree = {"data": {"source": source_for(source)}}
     flags = {key: value for key, value in flags.items() if value is not None}
     tree = compose(tree, flags, changes)
+    if tree.get("init") and not (tree.get("task") or tree.get("target") or resume):
+        from modelworks.engine import transfer
+
+        tree["task"] = transfer.task_of(str(tree["init"]))
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if self_supervised(tree):
@@ -112,7 +116,7 @@ def take_in(
 
     `say` is called with the split dataset before the long work on it begins."""
     from modelworks.core.dataset import Dataset
-    from modelworks.engine import infer
+    from modelworks.engine import infer, transfer
     from modelworks.engine.clean import clean
     from modelworks.engine.packed import rows_of
     from modelworks.engine.prepare import fit, prepare
@@ -127,9 +131,17 @@ def take_in(
     dataset = Dataset.ingest(data.source, name=shown(data.source))
     notes = [dataset.notice] if dataset.notice else []
     progress.note("profiling columns")
+    start, adopted = None, {}
+    if run is None and plain.get("init"):
+        start = transfer.read(str(plain["init"]))
+        plain = transfer.settings(plain, start)
     if run is None:
+        given = dict(plain.get("fields") or {})
         plain, left_out = infer.fields(plain, dataset)
         notes += left_out
+        if start is not None:
+            plain, adopted, left_out = transfer.fields(plain, given, start, dataset.profile())
+            notes += left_out
     target = plain.get("target", "")
     columns = {name: entry.get("column") or name for name, entry in plain["fields"].items()}
     inputs, column = [c for name, c in columns.items() if name != target], columns.get(target)
@@ -149,9 +161,8 @@ def take_in(
             )
         fitted = run.fields()
     else:
-        fitted = fit(
-            Recipe.check({**plain, "task": None, "model": None}, "inferred recipe").fields, dataset, progress
-        )
+        wanted = Recipe.check({**plain, "task": None, "model": None}, "inferred recipe").fields
+        fitted = fit({**wanted, **adopted}, dataset, progress)
         plain = infer.architecture(plain, fitted, dataset.count("train"))
     prepared = prepare(dataset, fitted, progress=progress)
     recipe = Recipe.check(plain, source)

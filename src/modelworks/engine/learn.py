@@ -10,9 +10,11 @@ from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
 from modelworks.engine import judge
+from modelworks.engine.adapter import merge
+from modelworks.engine.begin import begin, remember
 from modelworks.engine.checkpoint import Checkpoints
 from modelworks.engine.loop import Event, loop
-from modelworks.engine.network import Network, build
+from modelworks.engine.network import Network
 from modelworks.engine.packed import rows_of
 from modelworks.engine.parallel import World
 from modelworks.engine.pictures import Pictures
@@ -59,7 +61,12 @@ def learn(
         torch.set_num_threads(train.threads)
     world = World.join(train.device)
     rows = rows_of(prepared, "train", task, fields)
-    network = build(recipe.model, task, fields, recipe.seed)
+    checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
+    going_on = resume and bool(recipe.init) and checkpoints.load()[0] is not None
+    beginning = begin(recipe, fields, run if going_on else None)
+    network = beginning.network
+    if world.rank == 0 and not going_on:
+        remember(run, beginning)
     if not train.threads and world.device.type == "cpu":
         settle(
             network,
@@ -69,7 +76,10 @@ def learn(
             len(rows) if train.batch_size == "full" else int(train.batch_size or 128),
         )
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    echo(f"  model   {recipe.model.kind}, {parameters:,} parameters, on {world.device}{_threads(world)}")
+    if beginning.transferred is not None:
+        echo(f"  init    {beginning.transferred}")
+    adapter = f", {train.adapter.kind} in {len(beginning.adapted)} layers" if train.adapter else ""
+    echo(f"  model   {recipe.model.kind}, {beginning.counts}{adapter}, on {world.device}{_threads(world)}")
     valid = rows_of(prepared, "valid", task, fields) if prepared.report["rows"].get("valid") else None
     metric = train.metric or _chooser(task, valid)
     if valid is not None and train.metric:
@@ -81,7 +91,6 @@ def learn(
             judge.evaluate(network, task, fields, valid, batch_size=recipe.evaluate.batch_size)
         )
 
-    checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
     trackers: list[Tracker] = []
     if world.rank == 0:
         trackers.append(JsonLog(run.path, train.log_every))
@@ -111,6 +120,7 @@ def learn(
         for tracker in trackers:
             tracker.close()
     assert event is not None
+    merge(network)
     return Learned(network, event, metric, parameters, rows.steps) if world.rank == 0 else None
 
 

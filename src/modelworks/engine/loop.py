@@ -26,7 +26,7 @@ from modelworks.engine.capture import Captured
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
 from modelworks.engine.fused import stepper
 from modelworks.engine.guard import Verdict, Watch
-from modelworks.engine.kept import Kept, copy_of
+from modelworks.engine.kept import Kept, copy_of, frozen, moving
 from modelworks.engine.network import Network
 from modelworks.engine.optim import load_optimizer_tensors, optimizer_tensors, set_lr
 from modelworks.engine.order import batches
@@ -116,7 +116,8 @@ def loop(
     def restore(loaded: Checkpoint, rewinding: bool = False) -> None:
         nonlocal state, best
         state = State(step=loaded.step, **loaded.state)
-        network.load_state_dict({n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")})
+        mine = {n[6:]: t for n, t in loaded.weights.items() if n.startswith("model.")}
+        network.load_state_dict({**frozen(network), **mine})
         if average is not None:
             for name in average.tensors:
                 average.tensors[name].copy_(loaded.weights[f"average.{name}"])
@@ -136,7 +137,7 @@ def loop(
             plateau.load(state.plateau)
 
     def snapshot() -> Checkpoint:
-        weights = {f"model.{n}": t for n, t in network.state_dict().items()}
+        weights = {f"model.{n}": t for n, t in moving(network).items()}
         weights |= {f"average.{n}": t for n, t in average.tensors.items()} if average else {}
         weights |= {f"best.{n}": t for n, t in best.tensors.items()} if best else {}
         tensors, scalars = {}, {}
@@ -154,6 +155,12 @@ def loop(
             checkpoints.save(snapshot())
         world.wait()
 
+    if checkpoints is not None and (still := frozen(network)):  # kept once, not in every checkpoint
+        held = checkpoints.held() if resume else None
+        if held is not None:
+            network.load_state_dict(held, strict=False)
+        elif world.rank == 0:
+            checkpoints.hold(still)
     if resume and checkpoints is not None:
         loaded, complaints = checkpoints.load()
         note = "; ".join(complaints)

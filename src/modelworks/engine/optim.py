@@ -8,6 +8,7 @@ load_optimizer_tensors(fresh_optimizer, tensors, scalars)  # bit for bit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,6 +134,9 @@ class Optimizer(Settings):
     """muon: matrices that AdamW trains (embeddings, the head), by name pattern."""
     no_decay: Literal["norms_and_biases", "none"] | list[str] = "norms_and_biases"
     """Parameters without weight decay; a list of name patterns may hold `norms_and_biases` too."""
+    layer_decay: float | None = Setting(default=None, gt=0, le=1)
+    """Multiplies the rate once for each layer below the head, so that what lies deep moves least (Howard & Ruder 2018,
+    with the count of BEiT, Bao et al. 2021); None: the same rate everywhere."""
     groups: list[Group] = []
     """Parameters with a rate or decay of their own, or frozen."""
 
@@ -192,6 +196,7 @@ def _grouped(
                 raise UserError(
                     f"optimizer.groups: no parameter matches {pattern!r}", did_you_mean(pattern, names)
                 )
+    depths = _depths(names) if settings.layer_decay is not None else {}
     buckets: dict[tuple[float, float | None, str], list[tuple[str, Tensor]]] = {}
     for name, p in named:
         rule = next((r for r in settings.groups if _matches(name, r.patterns)), None)
@@ -208,7 +213,8 @@ def _grouped(
             matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 1
             algorithm = "muon" if matrix and not _matches(name, hyper["adamw_names"]) else "adamw"
             lr = lr if algorithm == "muon" or hyper["adamw_lr"] is None else hyper["adamw_lr"]
-        buckets.setdefault((lr * (rule.lr_scale if rule else 1.0), decay, algorithm), []).append((name, p))
+        lr *= (rule.lr_scale if rule else 1.0) * (settings.layer_decay or 1.0) ** depths.get(name, 0)
+        buckets.setdefault((lr, decay, algorithm), []).append((name, p))
     if not buckets:
         raise UserError("there is nothing to train", "every parameter is frozen or the model has none")
     groups = []
@@ -218,6 +224,23 @@ def _grouped(
             group["weight_decay"] = decay
         groups.append(group | ({"algorithm": algorithm} if algorithm else {}))
     return groups
+
+
+def _depths(names: list[str]) -> dict[str, int]:
+    """How many layers below the head each parameter lies: a layer is what shares the first number in the name, as in
+    `model.blocks.3.norm.weight`; what comes before the first layer is one layer deeper, what comes after is at 0."""
+    numbers: dict[str, int | None] = {}
+    for name in names:
+        found = re.search(r"\.(\d+)\.", name) if name.startswith("model.") else None
+        numbers[name] = int(found[1]) if found else None
+    layers = [number for number in numbers.values() if number is not None]
+    if not layers:
+        return dict.fromkeys(names, 0)
+    count, first = max(layers) + 1, next(at for at, name in enumerate(names) if numbers[name] is not None)
+    return {
+        name: count - number if number is not None else count + 1 if at < first else 0
+        for at, (name, number) in enumerate(numbers.items())
+    }
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -62,6 +62,8 @@ class Recipe(Settings):
     """The column that is learned; also settable as task.target."""
     seed: int = Setting(default=0, ge=0, lt=2**32)
     """Seed of everything random: splits, initialisation, order, augmentation, dropout."""
+    init: str = ""
+    """A Run, or a folder in Hugging Face's form, that training starts from (engine/transfer.py)."""
     data: Data
     fields: dict[str, Field] = {}
     """Field name → modality. A column without a field is not used."""
@@ -135,7 +137,7 @@ def _rebase(tree: Any, folder: Path) -> Any:
     if isinstance(tree, dict):
         return {
             key: str(folder / value)
-            if key in ("kind", "path", "source")
+            if key in ("kind", "path", "source", "init")
             and isinstance(value, str)
             and not Path(value).exists()
             and (folder / value).exists()

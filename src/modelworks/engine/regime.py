@@ -12,6 +12,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from modelworks.core.settings import Settings, merge, read, to_tree
+from modelworks.engine.adapter import Adapter
 from modelworks.engine.guard import Guard
 from modelworks.engine.optim import Optimizer
 from modelworks.engine.schedule import Schedule
@@ -32,6 +33,10 @@ class Train(Settings):
     """Rows in memory at once; a larger batch is accumulated, with the same result. None: up to 4,096."""
     find_lr: bool = False
     """Measure the learning rate by a range test (Smith 2017) before training begins."""
+    freeze: list[str] = []
+    """Parameters that are not trained, by name pattern with `*`, as in `model.embed*`."""
+    adapter: Adapter | None = None
+    """Train small matrices beside the large ones, and what `init` did not have, alone."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     l1: float = Setting(default=0.0, ge=0)

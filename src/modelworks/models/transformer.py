@@ -55,6 +55,8 @@ class Transformer(Model):
     """Norm each head's queries and keys by their root mean square (Henry et al. 2020)."""
     window: PositiveInt | None = None
     """A step looks at so many steps, its own among them, back (and, in an encoder, ahead); None: at all."""
+    causal: bool = False
+    """A step sees only itself and the past even where rows are pooled, as it does in training on what comes next."""
     value_residual: bool = False
     """Blend each layer's values with the first layer's by a learned share (Zhou et al. 2024)."""
     ratio: float = Setting(default=4.0, gt=0)
@@ -117,11 +119,14 @@ class Network(nn.Module):
     def __init__(self, name: str, layout: Layout, settings: Transformer, features: Features) -> None:
         super().__init__()
         self.name, self.features, self.width = name, features, settings.width
-        width, causal = settings.width, features == "next"
+        width, self.causal = settings.width, settings.causal or features == "next"
+        causal = self.causal
         first = settings.pooling == "cls" and features == "row"
         # Causal steps never see the padding behind them, so code 0 may be a token like any other.
         self.embed = embed_steps(layout, width, padded=not causal)
         self.segment = nn.Embedding(settings.segments, width) if settings.segments else None
+        if first and causal:
+            raise UserError("a cls step in front sees nothing of a causal text", "pooling: mean or last")
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02) if first else None
         self.position = Position(
             settings.positions,

@@ -35,6 +35,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         target=args.target,
         task=args.task,
         model=args.model,
+        init=args.init,
         name=args.name,
         seed=args.seed,
     )

@@ -54,6 +54,9 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="KIND", help="the architecture: mlp, cnn, … (modelworks list models)"
     )
+    parser.add_argument(
+        "--init", metavar="RUN|FOLDER", help="start from this Run's weights, or from a Hugging Face folder's"
+    )
     parser.add_argument("--name", help="the Run's folder under runs/; taken from the file when left out")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (0)")
 
@@ -70,6 +73,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         target=args.target,
         task=args.task,
         model=args.model,
+        init=args.init,
         name=args.name,
         seed=args.seed,
         resume=args.resume,
@@ -86,6 +90,7 @@ def train(
     *,
     task: Any = None,
     model: Any = None,
+    init: str | None = None,
     name: str | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -99,7 +104,15 @@ def train(
     from modelworks.engine.intake import draft
 
     tree = draft(
-        source, settings or {}, target=target, task=task, model=model, name=name, seed=seed, resume=resume
+        source,
+        settings or {},
+        target=target,
+        task=task,
+        model=model,
+        init=init,
+        name=name,
+        seed=seed,
+        resume=resume,
     )
     return run_recipe(tree, settings or {}, resume=resume, overwrite=overwrite, quiet=quiet)
 
@@ -179,12 +192,16 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     import torch
 
     from modelworks.core.settings import dump_yaml, to_tree
-    from modelworks.engine.network import build, prepare_batch
+    from modelworks.engine.begin import begin
+    from modelworks.engine.network import prepare_batch
 
     recipe, rows = taken.recipe, taken.rows("train")
     assert recipe.task is not None
     assert recipe.model is not None
-    network = build(recipe.model, recipe.task, taken.fields, recipe.seed)
+    beginning = begin(recipe, taken.fields)
+    network = beginning.network
+    if beginning.transferred is not None:
+        echo(f"  init    {beginning.transferred}")
     batch = prepare_batch(rows.gather(np.arange(min(8, len(rows)))), taken.fields, torch.device("cpu"))
     for player in recipe.task.players(network):
         loss, count = player.loss(batch)
