@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<|endoftext|>"
 _SUBWORDS = ("bpe", "wordpiece", "unigram", "file")
-_LEARN = {"bpe": 50_000_000, "wordpiece": 50_000_000, "unigram": 10_000_000}
-"""Characters that subwords are learned from; of a larger corpus, a sample spread evenly over it."""
-_SHEET = 4096  # characters of text that are sampled together
+_LEARN = {"bpe": 20_000_000, "wordpiece": 20_000_000, "unigram": 2_000_000}
+"""How much subwords are learned from, in characters of English; a Chinese one counts nine, as it takes so much
+more memory. Of a larger corpus, a sample spread evenly over it."""
+_SHEET = 4096  # what is sampled together, in the same unit
 _ENDS = (END, "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "[SEP]")
 
 
@@ -44,12 +45,15 @@ class Corpus(Field):
     """Documents as tokens."""
 
     tokens: Literal["char", "byte", "bpe", "wordpiece", "unigram", "file"] = "bpe"
-    """What a token is: a character; a byte; byte-level byte pairs (GPT-2); BERT's word pieces; byte-level
-    unigram pieces (Kudo 2018); or as `tokenizer` says. All but char and byte need the extra `text`."""
+    """What a token is: a character; a byte; byte-level byte pairs (GPT-2); BERT's word pieces; unigram
+    pieces (Kudo 2018), rare characters as bytes; or as the file `tokenizer` says. All but char and byte need
+    the extra `text`."""
     vocabulary: Annotated[int, Limits(ge=3, le=1_000_000)] = 8192
     """Most tokens, special ones included. byte: 256 and the special ones, whatever this says."""
     length: PositiveInt = 256
     """The context: how many tokens a model sees at once. Documents are not cut to it."""
+    cut: bool = False
+    """Cut each row to `length` tokens, where rows are answered one by one; each cut is counted."""
     end: bool | str = True
     """Whether an end-of-document token follows each row; tokenizer files: or the token's name there, which is
     otherwise looked up in the tokenizer_config.json beside it."""
@@ -62,7 +66,7 @@ class Corpus(Field):
 
     @model_validator(mode="after")
     def _whole(self) -> Corpus:
-        least = len(self._reserved()) + (257 if self.tokens in ("bpe", "unigram") else 1)
+        least = len(self._reserved()) + {"bpe": 257, "unigram": 300}.get(self.tokens, 1)
         if self.tokens in ("char", "bpe", "wordpiece", "unigram") and self.vocabulary < least:
             raise ValueError(
                 f"vocabulary: tokens: {self.tokens} needs at least {least}, got {self.vocabulary}"
@@ -79,7 +83,7 @@ class Corpus(Field):
 
     def _reserved(self) -> list[str]:
         """The special tokens of a vocabulary learned here, by id."""
-        unknown = [UNKNOWN] if self.tokens in ("char", "wordpiece") else []
+        unknown = [UNKNOWN] if self.tokens in ("char", "wordpiece", "unigram") else []
         return [PAD, *unknown, *([END] if self.end else []), *self.specials]
 
     # ------------------------------------------------------------------ learning
@@ -106,17 +110,10 @@ class Corpus(Field):
                 sizes = [len(name.encode()) for name in learned]
             state["bytes"] = np.array([0] * len(names) + sizes, np.int32)
             return self.with_state(state)
-        seen = False
-
-        def sheets() -> Iterator[list[str]]:
-            nonlocal seen
-            for sheet in _spread(chunks, _LEARN[self.tokens] // _SHEET):
-                seen = True
-                yield sheet
-
-        state["tokenizer"] = learn(self.tokens, sheets(), self.vocabulary, names)
-        if not seen:
+        sheets = list(_spread(chunks, _LEARN[self.tokens] // _SHEET))
+        if not sheets:
             raise DataError("no text in the training split")
+        state["tokenizer"] = learn(self.tokens, sheets, self.vocabulary, names)
         state["bytes"] = Subwords(state["tokenizer"]).bytes()
         return self.with_state(state)
 
@@ -188,6 +185,10 @@ class Corpus(Field):
         elif len(empty):  # filler of rows that are left out
             tokens = np.insert(tokens, (np.cumsum(lengths) - lengths)[empty], 1)
             lengths = np.maximum(lengths, 1)
+        if self.cut and (longer := np.flatnonzero(lengths > self.length)).size:
+            changed["truncated"] = longer
+            place = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            tokens, lengths = tokens[place < self.length], np.minimum(lengths, self.length)
         dtype = np.uint16 if self.layout.size <= 65_536 else np.int32
         return Encoded(tokens.astype(dtype), lengths.astype(np.int64), bad=bad, changed=changed)
 
@@ -268,14 +269,15 @@ class Corpus(Field):
 
 
 def _spread(chunks: Iterable[pa.Array], most: int) -> Iterator[list[str]]:
-    """Sheets of about 4,096 characters, all or `most` of them spread evenly, however the stream is chunked."""
+    """Sheets of about the same worth, all or `most` of them spread evenly, however the stream is chunked."""
     sample, sheet, size = Sample(limit=most), [], 0
     for chunk in chunks:
         whole: list[list[str]] = []
         for text in as_texts(chunk)[0].to_pylist():
             for start in range(0, len(text), _SHEET):
-                sheet.append(text[start : start + _SHEET])
-                size += len(sheet[-1])
+                piece = text[start : start + _SHEET]
+                sheet.append(piece)
+                size += 4 * len(piece.encode()) - 3 * len(piece) if not piece.isascii() else len(piece)
                 if size >= _SHEET:
                     whole.append(sheet)
                     sheet, size = [], 0
