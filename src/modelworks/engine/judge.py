@@ -22,10 +22,11 @@ _STEPS = 16_384
 
 @dataclass(frozen=True)
 class Mistake:
-    """One row that the model was sure of, and wrong."""
+    """One row that the model was sure of, and wrong; or, of numbers, one far from the truth."""
 
     row: int
-    confidence: float
+    confidence: float | None
+    """None for numbers."""
     prediction: Any
     truth: Any
 
@@ -86,13 +87,15 @@ def evaluate(
             trivial.update(task.trivial(baseline, truth), truth)
         if gallery and "probability" in predicted:
             _collect(worst, predicted, truth[task.target], truth["row"], gallery)
+        elif gallery and task.target in fields and fields[task.target].layout.form == "vector":
+            _collect_residuals(worst, predicted["prediction"], truth[task.target], truth["row"], gallery)
         done += len(positions)
         if progress:
             progress(done, len(store))
     network.train(was_training)
     details = getattr(meter, "details", dict)()
     mistakes = [
-        Mistake(row, confidence, prediction, truth)
+        Mistake(row, confidence if isinstance(prediction, int) else None, prediction, truth)
         for confidence, row, prediction, truth in sorted(worst, reverse=True)
     ]
     return {
@@ -132,6 +135,26 @@ def _collect(
     confidence = probability[wrong].max(1)
     for index in wrong[np.argsort(-confidence)][:keep]:
         entry = (float(probability[index].max()), int(rows[index]), int(prediction[index]), int(truth[index]))
+        if len(worst) < keep:
+            heapq.heappush(worst, entry)
+        else:
+            heapq.heappushpop(worst, entry)
+
+
+def _collect_residuals(
+    worst: list[tuple[float, int, Any, Any]],
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    rows: np.ndarray,
+    keep: int,
+) -> None:
+    """Keep the rows whose number is farthest from the truth, as the target's field scales it, in a heap of `keep`."""
+    if prediction.ndim != 1 or truth.size != prediction.size:
+        return
+    prediction, truth = prediction.astype(np.float64), truth.reshape(-1).astype(np.float64)
+    residual = np.nan_to_num(np.abs(prediction - truth), nan=0.0)
+    for index in np.argsort(-residual, kind="stable")[:keep]:
+        entry = (float(residual[index]), int(rows[index]), float(prediction[index]), float(truth[index]))
         if len(worst) < keep:
             heapq.heappush(worst, entry)
         else:

@@ -57,6 +57,7 @@ def context(files: Files) -> dict[str, Any]:
         "details": details.figures(found),
         "split": split,
         "cards": cards,
+        "sure": any(card["confidence"] is not None for card in cards),
         "text_cards": any(part["kind"] != "image" for card in cards for part in card["parts"]),
         "highlights": any(
             piece["weight"] for card in cards for part in card["parts"] for piece in part.get("pieces", [])

@@ -141,7 +141,7 @@ def write_reference(run: RunFolder, trivial: Mapping[str, np.ndarray] | None, pr
 def write_gallery(
     run: RunFolder, task: Task, fields: Mapping[str, Field], dataset: Dataset, mistakes: list[judge.Mistake]
 ) -> None:
-    """gallery.json and gallery/: the inputs of the most confident mistakes as a person sees them."""
+    """gallery.json and gallery/: the most confident mistakes, or the largest errors, as people see them."""
     if not mistakes:
         return
     target = fields[task.target]
@@ -159,7 +159,9 @@ def write_gallery(
                     table.column(field.column or name).type,
                     dataset,
                 )
-        prediction, truth = target.decode(np.asarray([mistake.prediction, mistake.truth]))
+        said = target.decode(np.asarray([mistake.prediction, mistake.truth]))
+        # Numbers are stored in single precision: digits beyond it come from scaling there and back.
+        prediction, truth = (float(f"{v:.7g}") if isinstance(v, float) else v for v in said)
         entries.append(
             {
                 "row": mistake.row,
