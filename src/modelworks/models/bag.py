@@ -28,7 +28,7 @@ BUCKETS = 1 << 18
 """Most rows that runs of tokens are hashed into by default: a dense optimizer step updates all of them."""
 RUNS_A_TOKEN = 64
 GAIN = 4.0
-"""Length of a text's vector of ones and zeros; at 1 many classes are learned too slowly, at 16 rare runs by heart."""
+"""Length of a text's vector of ones and zeros; at 1 ten classes were learned too slowly."""
 
 
 class Bag(Model):
