@@ -250,7 +250,7 @@ def write(
             (folder / "chat_template.jinja").write_text(template, "utf-8")
         about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **known}
         _write_json(folder / "tokenizer_config.json", {"clean_up_tokenization_spaces": False, **about})
-    return name
+    return config["architectures"][0]
 
 
 def _home(model: Any, task: Mapping[str, Any]) -> Any:
