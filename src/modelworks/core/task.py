@@ -84,6 +84,11 @@ class Task(Kinded):
     def connect(self, model: nn.Module, head: nn.Module) -> None:
         """Let the head share what it needs of the model, such as the table of tokens."""
 
+    @classmethod
+    def architecture(cls) -> dict[str, Any]:
+        """`model:` settings that suit this task, where the recipe does not say another kind."""
+        return {}
+
     def regime(self, rows: int) -> dict[str, Any]:
         """`train:` settings that suit this task for so many training rows, over the model's own."""
         return {}

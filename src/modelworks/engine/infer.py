@@ -148,14 +148,17 @@ def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int
     kind = find(Task, task["kind"])
     alone = kind.self_supervised
     forms = {name: field.layout.form for name, field in fitted.items() if (name == target) == alone}
-    tree["model"] = _model(tree.get("model"), forms, rows, kind.features)
+    tree["model"] = _model(tree.get("model"), kind, forms, rows)
     return tree
 
 
-def _model(given: Any, forms: Mapping[str, str], rows: int, features: Features) -> dict[str, Any]:
+def _model(given: Any, task: type[Task], forms: Mapping[str, str], rows: int) -> dict[str, Any]:
     given = {"kind": given} if isinstance(given, str) else dict(given or {})
+    suited = task.architecture()
+    if suited and given.get("kind", suited["kind"]) == suited["kind"]:
+        return {**suited, **given}
     if "kind" not in given:
-        given = {"kind": default_model(forms, rows, features), **given}
+        given = {"kind": default_model(forms, rows, task.features), **given}
     return given
 
 

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from modelworks.core.profile import ColumnProfile
+
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<|endoftext|>"
 _SUBWORDS = ("bpe", "wordpiece", "unigram", "file")
 _LEARN = {"bpe": 20_000_000, "wordpiece": 20_000_000, "unigram": 2_000_000}
 """How much subwords are learned from, in characters of English; a Chinese one counts nine, as it takes so much
 more memory. Of a larger corpus, a sample spread evenly over it."""
+_LITTLE = 3_000_000  # characters of a corpus below which characters are its tokens
 _SHEET = 4096  # what is sampled together, in the same unit
 _ENDS = (END, "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "[SEP]")
 
@@ -85,6 +88,16 @@ class Corpus(Field):
         """The special tokens of a vocabulary learned here, by id."""
         unknown = [UNKNOWN] if self.tokens in ("char", "wordpiece", "unigram") else []
         return [PAD, *unknown, *([END] if self.end else []), *self.specials]
+
+    # ------------------------------------------------------------------ inference of intent
+    @classmethod
+    def propose(cls, profile: ColumnProfile, target: bool = False) -> dict[str, Any]:
+        # A million characters teach a model to spell; subwords need more text than that to be worth their vectors.
+        size = profile.present * profile.mean_length
+        tokens = (
+            {"tokens": "char"} if size < _LITTLE else {"vocabulary": 8192 if size < 100_000_000 else 32_768}
+        )
+        return {**tokens, "end": not profile.continuous}
 
     # ------------------------------------------------------------------ learning
     def fit(self, chunks: Iterable[pa.Array], root: Path | None = None) -> Corpus:

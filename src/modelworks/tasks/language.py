@@ -36,10 +36,40 @@ class Language(Task):
 
     tied: bool = False
     """Read the next token off with the table that tokens are embedded with (Press & Wolf 2017)."""
-    softcap: float | None = Setting(default=None, gt=0)
+    softcap: float | None = Setting(default=15.0, gt=0)
     """Bound of the logits, c·tanh(z/c) (Gemma 2)."""
     start: Literal["zeros", "normal"] = "zeros"
     """How the head's own table starts: zeros say that every token is equally likely; normal is N(0, 0.02²)."""
+
+    @classmethod
+    def architecture(cls) -> dict[str, Any]:
+        # What transformers' NanoChat class can express, so that a Run has a home there.
+        return {
+            "kind": "transformer",
+            "positions": "rope",
+            "normalisation": "rms",
+            "norm_weight": False,
+            "embedding_norm": True,
+            "bias": False,
+            "qk_norm": True,
+            "activation": "relu2",
+            "dropout": 0.0,
+            "zero_residual": True,
+        }
+
+    def regime(self, rows: int) -> dict[str, Any]:
+        return {
+            "batch_size": 16,
+            "optimizer": {
+                "kind": "muon",
+                "lr": 0.02,
+                "scale": "original",
+                "adamw_lr": 0.003,
+                "weight_decay": 0.0,
+            },
+            "schedule": {"kind": "wsd", "decay": 0.5, "shape": "linear"},
+            "clip": 1.0,
+        }
 
     def head(self, width: int, members: int, fields: Mapping[str, Field]) -> nn.Module:
         if members > 1:
