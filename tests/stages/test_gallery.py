@@ -41,3 +41,25 @@ def test_a_regression_shows_its_largest_errors(tmp_path: Path, monkeypatch: pyte
     page = (run / "report.html").read_text("utf-8")
     assert "Largest errors" in page
     assert "Most confident" not in page
+
+
+def test_the_word_that_decides_is_highlighted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one word tells the classes apart; the mistakes, labelled wrongly on purpose, must point at it."""
+    random = np.random.default_rng(0)
+    filler = ["the", "film", "was", "long", "and", "seen", "by", "many"]
+    lines = []
+    for i in range(240):
+        words = [filler[k] for k in random.integers(0, len(filler), 6)]
+        words.insert(int(random.integers(0, 6)), "dull" if i % 2 else "great")
+        split = "test" if i % 6 == 0 or i % 6 == 1 else "train"
+        label = "np"[i % 2 == 0] if not (split == "test" and i < 60) else "pn"[i % 2 == 0]
+        lines.append(json.dumps({"text": " ".join(words), "label": label, "split": split}))
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "t.jsonl", "--target=label", "--name=t", "--quiet", "--train.threads=1", "--model=bag"]) == 0
+    gallery = json.loads((tmp_path / "runs" / "t" / "gallery.json").read_text("utf-8"))
+    assert len(gallery) >= 10
+    for entry in gallery:
+        shown = entry["inputs"]["text"]
+        assert "".join(piece for piece, _ in shown["weights"]) == shown["value"]
+        assert max(shown["weights"], key=lambda pair: pair[1])[0].strip() in ("dull", "great")

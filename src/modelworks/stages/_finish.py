@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
-from modelworks.core.task import Task
 from modelworks.engine import judge, seen, usercode
 from modelworks.engine.audit import audit
 from modelworks.engine.checkpoint import write_tensors
@@ -23,8 +19,10 @@ from modelworks.engine.facts import environment
 from modelworks.engine.intake import Taken
 from modelworks.engine.learn import Learned
 from modelworks.engine.packed import rows_of
+from modelworks.engine.predictor import Predictor
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
+from modelworks.stages._gallery import write_gallery
 
 TOLD = ("roc_auc", "f1", "f1_macro", "r2", "mae", "rmse", "log_loss")
 """Metrics told beside the primary one, where they are measured."""
@@ -59,7 +57,8 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
     mistakes, trivial = result.pop("mistakes"), result.pop("trivial")
     write_reference(run, trivial, prepared)
     run.write_json("evaluation.json", result)
-    write_gallery(run, task, fields, dataset, mistakes)
+    predictor = Predictor(learned.network, task, fields, recipe.evaluate.batch_size)
+    write_gallery(run, predictor, dataset, mistakes)
     names = [field.column or name for name, field in fields.items()]
     column = fields[task.target].column or task.target if task.target in fields else None
     run.write_json(
@@ -138,80 +137,6 @@ def write_reference(run: RunFolder, trivial: Mapping[str, np.ndarray] | None, pr
     run.write_bytes("reference.safetensors", save({**arrays, **seen.remember(prepared.store("train"))}))
 
 
-def write_gallery(
-    run: RunFolder, task: Task, fields: Mapping[str, Field], dataset: Dataset, mistakes: list[judge.Mistake]
-) -> None:
-    """gallery.json and gallery/: the most confident mistakes, or the largest errors, as people see them."""
-    if not mistakes:
-        return
-    target = fields[task.target]
-    table = dataset.take([mistake.row for mistake in mistakes])
-    entries = []
-    for index, mistake in enumerate(mistakes):
-        inputs = {}
-        for name, field in fields.items():
-            if name != task.target:
-                inputs[name] = _shown(
-                    run,
-                    f"{index:02d}-{name}",
-                    field,
-                    table.column(field.column or name)[index].as_py(),
-                    table.column(field.column or name).type,
-                    dataset,
-                )
-        said = target.decode(np.asarray([mistake.prediction, mistake.truth]))
-        # Numbers are stored in single precision: digits beyond it come from scaling there and back.
-        prediction, truth = (float(f"{v:.7g}") if isinstance(v, float) else v for v in said)
-        entries.append(
-            {
-                "row": mistake.row,
-                "truth": truth,
-                "prediction": prediction,
-                "confidence": mistake.confidence,
-                "inputs": inputs,
-            }
-        )
-    run.write_bytes("gallery.json", json.dumps(entries, ensure_ascii=False, indent=1, default=str).encode())
-
-
-def _shown(
-    run: RunFolder, stem: str, field: Field, value: Any, kind: pa.DataType, dataset: Dataset
-) -> dict[str, Any]:
-    """One input as the report shows it: text, a file beside it, or a plain value."""
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    form = field.layout.form
-    media = "audio" if field.kind == "audio" else "image" if form == "image" else ""
-    if not media:
-        return {
-            "type": "text" if form == "tokens" else "value",
-            "value": value if isinstance(value, (int, float)) else str(value)[:2000],
-        }
-    if isinstance(value, list):
-        from modelworks.engine.pictures import save_grid
-
-        shape = getattr(kind, "shape", None)
-        pixels = np.asarray(value, np.uint8).reshape(shape) if shape else np.asarray(value, np.uint8)
-        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        (run.path / "gallery").mkdir(exist_ok=True)
-        save_grid(pixels[None], run.path / "gallery" / f"{safe}.png")
-        return {"type": media, "file": f"gallery/{safe}.png"}
-    if isinstance(value, str):
-        path = (dataset.root or run.path) / value
-        ending, data = path.suffix.lower(), path.read_bytes() if path.is_file() else b""
-    else:
-        ending, data = (".wav" if media == "audio" else ".png"), bytes(value or b"")
-    if not data or len(data) > 4 << 20:
-        return {
-            "type": "value",
-            "value": str(value)[:200] if isinstance(value, str) else f"{len(data)} bytes",
-        }
-    (run.path / "gallery").mkdir(exist_ok=True)
-    run.write_bytes(f"gallery/{safe}{ending}", data)
-    return {"type": media, "file": f"gallery/{safe}{ending}"}
-
-
 def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any]) -> None:
     """The result in a few lines: the primary metric with its interval, beside the baseline's."""
     metric = result["primary"]
@@ -232,10 +157,10 @@ def tell(echo: Callable[[str], None], run: RunFolder, result: Mapping[str, Any])
         echo(f"  {split:<7} {' · '.join(parts)}")
     training = result.get("training")
     if training:
-        what = "tokens" if "tokens" in training else "samples"
-        speed = training[what] / max(training["seconds"], 1e-9)
+        what = "tokens" if "tokens" in training else "rows"
+        speed = training.get("tokens", training["samples"]) / max(training["seconds"], 1e-9)
         echo(
-            f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} {what.replace('samples', 'rows')}/s;"
+            f"  trained {training['steps']:,} steps in {training['seconds']:.1f} s, {speed:,.0f} {what}/s;"
             f" {training['stopped']}"
         )
     echo(f"  report  {run.path / 'report.html'}")
