@@ -58,6 +58,10 @@ COLUMNS: dict[str, list[tuple[dict, pa.Array]]] = {
         for kind in ("char", "word", "byte", "bpe")
         for length in (None, 4)
     ],
+    "corpus": [
+        ({"tokens": kind, "vocabulary": 400, "length": 2000, "end": kind != "char"}, pa.array(TEXTS * 5))
+        for kind in ("char", "byte", "bpe", "wordpiece", "unigram")
+    ],
     "image": [
         ({}, pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)),
         ({"size": (4, 8), "channels": 3}, pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)),
