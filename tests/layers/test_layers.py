@@ -73,6 +73,23 @@ def test_normalisation_is_its_formula(name: str, axes: int) -> None:
     torch.testing.assert_close(normalisation(name, 8, axes)(x), wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("learned", [True, False])
+def test_rms_norm_is_torch_s_in_both_directions(learned: bool) -> None:
+    norm = normalisation("rms", 12, eps=1e-3, weight=learned)
+    x = torch.randn(3, 5, 12)
+    weight = nn.Parameter(torch.randn(12)) if learned else None
+    if learned:
+        norm.weight.data.copy_(weight.data)
+    torch.testing.assert_close(norm(x), F.rms_norm(x, (12,), weight, 1e-3))
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    pull = torch.randn(3, 5, 12)
+    (norm(ours) * pull).sum().backward()
+    (F.rms_norm(theirs, (12,), weight, 1e-3) * pull).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    if learned:
+        torch.testing.assert_close(norm.weight.grad, weight.grad)
+
+
 # ------------------------------------------------------------------------------------------- initialisation
 @pytest.mark.parametrize(
     "scheme, variance",

@@ -51,15 +51,20 @@ class _Scaled(torch.autograd.Function):
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's, trained faster on a CPU."""
+    """torch's, faster on a CPU: in training, and for the few steps of one token where calls are what costs."""
+
+    def __init__(self, width: int, eps: float, elementwise_affine: bool = True) -> None:
+        super().__init__(width, eps, elementwise_affine)
+        self._eps_ = torch.tensor(eps, device="cpu")  # neither parameter nor buffer: only the CPU's path reads it
 
     def forward(self, x: Tensor) -> Tensor:
-        ours = (
-            x.requires_grad and x.dtype == torch.float32 and x.device.type == "cpu" and self.eps is not None
-        )
-        if not ours or torch.compiler.is_compiling():
+        if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
-        y = _Scaled.apply(x, self.eps)[0]  # type: ignore[index]
+        if x.requires_grad:
+            y = _Scaled.apply(x, self.eps)[0]  # type: ignore[index]
+        else:
+            norm = torch.linalg.vector_norm(x, 2, -1, True)
+            y = x * torch.addcmul(self._eps_, norm, norm, value=1 / x.shape[-1]).rsqrt_()
         return y if self.weight is None else y * self.weight
 
 
