@@ -69,7 +69,9 @@ class PackedLinear(nn.Module):
 
     def _int8(self, x_NI: Tensor) -> Tensor:
         assert self._scale_O is not None
-        x_NI = F.pad(x_NI.bfloat16(), (0, -self.in_features % STRIDE))
+        x_NI = x_NI.bfloat16()
+        if self.in_features % STRIDE:  # F.pad copies, also where there is nothing to pad
+            x_NI = F.pad(x_NI, (0, -self.in_features % STRIDE))
         if len(x_NI) <= FEW:
             return torch._weight_int8pack_mm(x_NI, self._weight, self._scale_O)
         # int8 values are exact in bfloat16, so only the sums are rounded, and only once.
