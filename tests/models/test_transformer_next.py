@@ -10,6 +10,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.kinds import every
 from modelworks.core.model import Model
+from modelworks.engine.capture import Captured
 from modelworks.models.rnn import Rnn
 from modelworks.models.transformer import Transformer
 
@@ -143,6 +144,30 @@ def test_a_cache_s_limits_are_told() -> None:
         network.new_cache(1, 25)
     with pytest.raises(UserError, match="sees the future"):
         Transformer(width=16).build(TOKENS, "token").new_cache(1, 4)
+
+
+@pytest.mark.parametrize("name", ["plain-norms", "values", "window-alibi", "gqa"])
+def test_a_training_pass_is_recorded_exactly(name: str) -> None:
+    """engine/capture.py replays a pass as a flat graph, or gives None where it cannot."""
+    torch.manual_seed(0)
+    settings = Transformer(
+        **{"width": 16, "depth": 2, "heads": 4, "dropout": 0.0, **SETTINGS[name], "head_width": 4}
+    )
+    network = settings.build(TOKENS, "next")
+    batch = {"x": tokens(2, 9), "x.length": torch.tensor([9, 4])}
+    recorded = Captured(
+        network, list(network.parameters()), lambda rows: (network(rows).square().sum(), torch.tensor(18))
+    )
+    found = recorded(batch)
+    assert found is not None
+    grads = [parameter.grad.clone() for parameter in network.parameters()]
+    wanted = network(batch).square().sum()
+    assert torch.equal(found[0], wanted.detach())
+    for parameter, grad in zip(
+        network.parameters(), torch.autograd.grad(wanted / 18, network.parameters()), strict=True
+    ):
+        torch.testing.assert_close(grads.pop(0), grad)
+        assert grad.abs().sum() > 0 and parameter.grad is not None
 
 
 def test_embedding_is_the_table() -> None:

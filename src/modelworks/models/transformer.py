@@ -13,11 +13,11 @@ kernels. B rows, T steps, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Setting
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from modelworks.core.choices import Activation, Initialisation, Order, Pool, Positions, RopeScaling
@@ -33,6 +33,30 @@ from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
 from modelworks.layers.position import Position
 
+_LLAMA: dict[str, Any] = {
+    "positions": "rope", "normalisation": "rms", "gated": True, "activation": "silu", "bias": False, "dropout": 0.0,
+}  # fmt: skip
+_BERT: dict[str, Any] = {
+    "positions": "learned", "order": "post", "embedding_norm": True, "segments": 2, "eps": 1e-12,
+}  # fmt: skip
+PRESETS: dict[str, dict[str, Any]] = {
+    "gpt2": {"width": 768, "depth": 12, "heads": 12, "activation": "gelu_tanh"},
+    "llama": {
+        **_LLAMA, "width": 576, "depth": 30, "heads": 9, "kv_heads": 3, "hidden": 1536, "rope_base": 100_000.0,
+    },
+    "qwen": {
+        **_LLAMA, "width": 1024, "depth": 28, "heads": 16, "kv_heads": 8, "head_width": 128, "hidden": 3072,
+        "qk_norm": True, "rope_base": 1_000_000.0, "eps": 1e-6,
+    },
+    "nanochat": {
+        **_LLAMA, "width": 768, "depth": 12, "heads": 6, "gated": False, "activation": "relu2", "qk_norm": True,
+        "norm_weight": False, "embedding_norm": True, "zero_residual": True, "eps": 1e-6,
+    },
+    "bert": {**_BERT, "width": 768, "depth": 12, "heads": 12},
+    "minilm": {**_BERT, "width": 384, "depth": 6, "heads": 12},
+}  # fmt: skip
+"""GPT-2 small, SmolLM2-135M, Qwen3-0.6B, nanochat's d12, BERT base, MiniLM-L6."""
+
 
 class Transformer(Model):
     """Transformer: an encoder, or a decoder where the task asks for what comes next."""
@@ -40,6 +64,11 @@ class Transformer(Model):
     forms: ClassVar[tuple[str, ...]] = ("tokens", "frames")
     gives: ClassVar[tuple[Features, ...]] = ("row", "token", "next")
 
+    preset: Literal["gpt2", "llama", "qwen", "nanochat", "bert", "minilm"] | None = None
+    """Settings of a published model, for those not given: GPT-2 small, SmolLM2-135M, Qwen3-0.6B, nanochat's d12,
+    BERT base, MiniLM-L6."""
+    dial: PositiveInt | None = None
+    """nanochat's dial: so many blocks, 64 times as wide, heads of 128; for those of these that are not given."""
     width: PositiveInt = 128
     """Width of a step's vector."""
     depth: PositiveInt = 4
@@ -98,6 +127,16 @@ class Transformer(Model):
     """How the matrices start."""
     zero_residual: bool = False
     """Start each block as the identity."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(PRESETS.get(str(given.get("preset")), {}))
+        if isinstance(dial := given.get("dial"), int) and dial > 0:
+            values |= {"depth": dial, "width": 64 * dial, "heads": -(-dial // 2), "head_width": 128}
+        return {**values, **given}
 
     @classmethod
     def recognise(cls, inputs: Mapping[str, str], rows: int) -> float:
