@@ -107,6 +107,21 @@ class Dataset:
         copy._profiles = self._profiles
         return copy
 
+    def with_batches(self, batches: Iterable[pa.RecordBatch]) -> Dataset:
+        """The same rows with other columns: `batches` are this dataset's, changed."""
+        parts = _Parts(batches, MEMORY_LIMIT)
+        assert parts.rows == self.rows
+        return Dataset(
+            parts,
+            self.quarantine,
+            self.fingerprint,
+            self.root,
+            self.name,
+            self.splits,
+            self.notice,
+            self.continuous,
+        )
+
     # ------------------------------------------------------------------ looking
     @property
     def rows(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from modelworks.core.field import Field, Layout
 from modelworks.core.model import Features
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 F = TypeVar("F")
+View = Literal["rows", "answers", "pairs"]
+"""What of a conversation's rows a task is given (engine/conversations.py)."""
 Batch = Mapping[str, "Tensor"]
 """Prepared tensors by field name, plus NAME.length for ragged ones, plus `row` (int64 row numbers).
 When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,), the share of the row itself."""
@@ -61,10 +63,18 @@ class Task(Kinded):
     """Whether it learns a column from itself: the target is then the only input."""
     packed: ClassVar[bool] = False
     """Whether it wants windows cut from the token stream (engine/packed.py) instead of one row after another."""
+    view: ClassVar[View] = "rows"
+    """answers: conversations with what follows each token where it is an answer's, as NAME.next. pairs: two of each
+    row, of the target and of the field `rejected`; then also NAME.reference, of `refer`."""
     primary: ClassVar[str] = ""
     """The metric that chooses the weights, unless the recipe says another."""
     minimise: ClassVar[bool] = False
     """Whether less of the primary metric is better."""
+
+    @classmethod
+    def propose(cls, columns: Sequence[str]) -> dict[str, Any]:
+        """Parts of a recipe that says no target, from the data's columns: `{"target": …, "fields": {…}}`."""
+        return {}
 
     @classmethod
     def recognise(cls, target: Layout | None) -> float:
@@ -102,6 +112,10 @@ class Task(Kinded):
         """One player that updates everything, unless the task says otherwise. `network(batch)` gives the output."""
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         return (Player("model", named, lambda batch: self.loss(network(batch), batch)),)
+
+    def refer(self, output: Any, batch: Batch) -> Tensor:
+        """What is remembered of each row as the network says it before training, (B, …); see engine/reference.py."""
+        raise NotImplementedError
 
     def predict(self, output: Any) -> dict[str, Tensor]:
         """Output → what is predicted, in stored units: `prediction` (B, …), and `probability` (B, C) if there is."""

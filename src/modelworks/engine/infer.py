@@ -103,6 +103,15 @@ def fields(tree: Mapping[str, Any], dataset: Dataset) -> tuple[dict[str, Any], l
     return tree, notes
 
 
+def proposed(tree: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    """The tree with target and fields as its task proposes them for these columns, where it says no target."""
+    task = tree.get("task")
+    task = {"kind": task} if isinstance(task, str) else dict(task or {})
+    if not task.get("kind") or tree.get("target") or task.get("target"):
+        return dict(tree)
+    return merge(find(Task, task["kind"]).propose(list(columns)), tree)
+
+
 def _unreserved(name: str, taken: Collection[str]) -> str:
     """A field's name that nothing else in a batch goes by: `row` numbers and the `.length` of ragged fields."""
     while name == "row" or (name.endswith(".length") and name.removesuffix(".length") in taken):

@@ -118,6 +118,7 @@ def take_in(
     from modelworks.core.dataset import Dataset
     from modelworks.engine import infer, transfer
     from modelworks.engine.clean import clean
+    from modelworks.engine.joined import joined, parts_of
     from modelworks.engine.packed import rows_of
     from modelworks.engine.prepare import fit, prepare
     from modelworks.engine.regime import resolve
@@ -130,6 +131,9 @@ def take_in(
     progress.note("reading")
     dataset = Dataset.ingest(data.source, name=shown(data.source))
     notes = [dataset.notice] if dataset.notice else []
+    if run is None:
+        plain = infer.proposed(plain, dataset.columns)
+    dataset = joined(dataset, parts_of(plain.get("fields") or {}))
     progress.note("profiling columns")
     start, adopted = None, {}
     if run is None and plain.get("init"):

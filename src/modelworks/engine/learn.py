@@ -20,6 +20,7 @@ from modelworks.engine.parallel import World
 from modelworks.engine.pictures import Pictures
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
+from modelworks.engine.reference import references
 from modelworks.engine.store import Rows
 from modelworks.engine.threads import settle
 from modelworks.engine.track import Console, JsonLog, TensorBoard, Tracker
@@ -60,13 +61,15 @@ def learn(
     if train.threads:
         torch.set_num_threads(train.threads)
     world = World.join(train.device)
-    rows = rows_of(prepared, "train", task, fields)
     checkpoints = Checkpoints(run.path / "checkpoints", train.keep_checkpoints)
     going_on = resume and bool(recipe.init) and checkpoints.load()[0] is not None
     beginning = begin(recipe, fields, run if going_on else None)
     network = beginning.network
     if world.rank == 0 and not going_on:
         remember(run, beginning)
+    if task.view == "pairs":
+        prepared.reference = references(run, prepared, task, fields, network, going_on)
+    rows = rows_of(prepared, "train", task, fields)
     if not train.threads and world.device.type == "cpu":
         settle(
             network,

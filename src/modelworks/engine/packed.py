@@ -18,6 +18,7 @@ from torch import Tensor
 from modelworks.core.errors import DataError
 from modelworks.core.field import Field
 from modelworks.core.task import Task
+from modelworks.engine.conversations import Answers, Pairs
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.store import Column, Rows, Store
 
@@ -28,6 +29,10 @@ _GOLDEN = 0.6180339887498949
 def rows_of(prepared: Prepared, split: str, task: Task, fields: Mapping[str, Field]) -> Rows:
     """What a split is trained on or judged by: its rows, or windows of its text."""
     store = prepared.store(split)
+    if task.view == "answers":
+        return Answers(store, task.target)
+    if task.view == "pairs":
+        return Pairs(store, task.target, getattr(task, "rejected"), prepared.reference.get(split))  # noqa: B009
     if not task.packed:
         return store
     return Packed(store, task.target, fields[task.target].layout.length, whole=split != "train")

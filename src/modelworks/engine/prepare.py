@@ -10,6 +10,7 @@ cannot be encoded is quarantined and counted; every value that was changed is co
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -77,6 +78,8 @@ class Prepared:
     folder: Path
     report: dict[str, Any]
     """rows in → rows used, by split; reasons; counts of changes by field."""
+    reference: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Split → what the network that training starts from says of each row (engine/reference.py)."""
 
     def store(self, split: str) -> Store:
         """The rows of one split."""

@@ -20,6 +20,7 @@ from modelworks.core.kinds import find
 from modelworks.core.model import Model
 from modelworks.core.run import RUNS, RunFolder
 from modelworks.core.settings import merge, to_tree
+from modelworks.core.settings import read as read_settings
 from modelworks.core.task import Task
 from modelworks.engine.recipe import load_tree, of_run
 
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
     from modelworks.core.profile import ColumnProfile
     from modelworks.engine.network import Network
 
-OWN = ("column", "length", "cut")
+TEXT = "text"
+"""What the input of a foreign model is called."""
+ENCODERS = ("bert",)
+"""Kinds of foreign models that see a text as a whole."""
+PLACE = ("column", "parts", "answers")
+"""Settings that say where a field's values are, which the source's own data says nothing of."""
+OWN = (*PLACE, "length", "cut", "template")
 """Settings of an adopted field that a recipe may still say: they do not change what a token is."""
 LISTED = 6
 
@@ -113,12 +120,29 @@ def _run(init: str) -> Path | None:
 
 def _foreign(init: str) -> Start:
     path = Path(init.removeprefix("hf:")).expanduser()
-    if not (path / "config.json").is_file():
+    if not ((path / "config.json").is_file() or (path.is_file() and path.suffix == ".gguf")):
         raise UserError(
             f"init: {init!r} is neither a Run nor a folder with a config.json",
             "name a Run, or a model's folder",
         )
-    raise UserError(f"init: {path}: cannot be read yet")
+    from modelworks.engine.foreign import read as read_foreign
+
+    found = read_foreign(path)
+    tokenizer = path / "tokenizer.json"
+    if found.tokenizer is None or not tokenizer.is_file():
+        raise UserError(f"init: {path} has no tokenizer.json", "put the model's own beside its weights")
+    # An encoder's folder may hold its body alone; what it was trained for is told by its kind.
+    told = found.task or {"kind": "mask" if found.kind in ENCODERS else "language"}
+    task = read_settings(find(Task, told["kind"]), {**_but_kind(told), "target": TEXT}, str(path))
+    field = find(Field, "corpus")(tokens="file", tokenizer=tokenizer, length=found.length).fit(())
+    if found.tokens.get("chat_template"):
+        field = field.with_state({**field.state, "template": found.tokens["chat_template"]})
+    model = {"kind": "transformer", **found.model}
+    return Start(str(path), model, task, {TEXT: field}, lambda: found.tensors)
+
+
+def _but_kind(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name != "kind"}
 
 
 def task_of(init: str) -> dict[str, Any]:
@@ -174,11 +198,13 @@ def fields(
                 f"init: {start.where} reads {name!r} ({learned.kind}), and the data has no such column",
                 f"name it: --fields.{name}.column=COLUMN",
             )
-        profile = profiles[entries[chosen].get("column") or chosen]
-        adopted[chosen] = _adopted(
-            chosen, entries[chosen], given.get(chosen) or {}, learned, profile, start, packed
-        )
-        entries[chosen] = to_tree(adopted[chosen])
+        # What else is of the target's kind, such as rejected answers, is read in the same words.
+        kind_here = entries[chosen]["kind"]
+        twins = [one for one in entries if alone and one != chosen and entries[one]["kind"] == kind_here]
+        for one in [chosen, *twins]:
+            profile = profiles[entries[one].get("column") or one]
+            adopted[one] = _adopted(one, entries[one], given.get(one), learned, profile, start, packed)
+            entries[one] = to_tree(adopted[one])
     if len(start.inputs) == 1 and not alone:
         for name in [name for name in inputs if name not in adopted and name not in given]:
             del entries[name]
@@ -233,7 +259,8 @@ def _adopted(
             )
         kind = own.lends if own.lends and own.recognise(profile) == 0 else learned.kind
     new = find(Field, kind)
-    theirs = {key: value for key, value in to_tree(learned).items() if key in new.model_fields}
+    told = to_tree(learned).items()
+    theirs = {key: value for key, value in told if key in new.model_fields and key not in PLACE}
     differ = [
         key
         for key, value in given.items()
@@ -248,14 +275,9 @@ def _adopted(
         )
     if "cut" in new.model_fields:
         theirs["cut"] = not packed
-    said = {
-        key: value
-        for key, value in {**theirs, "column": entry.get("column"), **given}.items()
-        if key != "kind"
-    }
-    if kind != learned.kind:  # what the new kind infers of the column, and the old one does not know
-        said = {**{k: v for k, v in entry.items() if k != "kind" and k not in theirs}, **said}
-    return new(**said).adopt(learned)
+    place = {key: entry[key] for key in PLACE if key in entry and key in new.model_fields}
+    said = {**theirs, **place, **given}
+    return new(**{key: value for key, value in said.items() if key != "kind"}).adopt(learned)
 
 
 # ------------------------------------------------------------------------------------------- weights

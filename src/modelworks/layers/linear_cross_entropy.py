@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 LIMIT = 1 << 24
 """Logits held at once: 64 MiB in float32."""
@@ -45,6 +46,26 @@ def linear_nll(
         for x_CD, target_C in zip(x_ND.split(rows), target_N.split(rows), strict=True)
     ]
     return torch.cat(pieces)
+
+
+def linear_nll_grad(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, softcap: float | None = None, limit: int = LIMIT
+) -> Tensor:
+    """linear_nll with gradients: the logits of each piece are made again for its backward pass. float32 (N,)."""
+    counted_M = (target_N >= 0).nonzero()[:, 0]
+
+    def piece(x_CD: Tensor, weight_VD: Tensor, target_C: Tensor) -> Tensor:
+        return F.cross_entropy(logits(x_CD, weight_VD, softcap), target_C, reduction="none")
+
+    rows = max(1, limit // len(weight_VD))
+    pieces = [
+        piece(x_ND[at_C], weight_VD, target_N[at_C])
+        if len(counted_M) <= rows
+        else checkpoint(piece, x_ND[at_C], weight_VD, target_N[at_C], use_reentrant=False)
+        for at_C in counted_M.split(rows)
+    ]
+    found_N = x_ND.new_zeros(len(x_ND), dtype=torch.float32)
+    return found_N.index_put((counted_M,), torch.cat(pieces)) if pieces else found_N  # type: ignore[arg-type]
 
 
 class _Pieces(torch.autograd.Function):

@@ -71,15 +71,19 @@ def evaluate(
     from modelworks.core.dataset import SPLITS, Dataset
     from modelworks.engine import judge, seen
     from modelworks.engine.given import given_codes
+    from modelworks.engine.joined import joined, parts_of
     from modelworks.engine.open import source_for
     from modelworks.engine.packed import rows_of
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.prepare import prepare
+    from modelworks.engine.recipe import of_run
+    from modelworks.engine.reference import for_data
 
     run = run if isinstance(run, RunFolder) else RunFolder.find(run)
     predictor = Predictor.load(run)
     dataset = Dataset.ingest(source_for(data), name=str(data)[:100])
     task, fields = predictor.task, predictor.fields
+    dataset = joined(dataset, parts_of(fields))
     used = [field.column or name for name, field in fields.items()]
     dataset.need(used)
     codes = np.full(dataset.rows, SPLITS.index("test"), np.uint8)
@@ -92,6 +96,7 @@ def evaluate(
     elif split not in (None, "all"):
         raise UserError(f"{data}: has no column `split` to choose {split!r} from")
     prepared = prepare(dataset.with_splits(codes), fields, wanted="test")
+    prepared.reference = for_data(of_run(run.recipe_tree(), str(run.path)), fields, prepared, "test")
     stored, reference = run.evaluation(), _reference(run)
     trivial = {
         name.removeprefix("baseline."): value
