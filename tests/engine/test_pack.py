@@ -15,7 +15,7 @@ from modelworks.engine.generate import Generator
 from modelworks.engine.pack import pack
 from modelworks.engine.sampling import Sampling
 from modelworks.layers import packed
-from modelworks.layers.packed import PackedHead, PackedLinear, quantise
+from modelworks.layers.packed import PackedHead, PackedLinear, PackedNorm, quantise
 
 ROUND = {"float32": 1e-6, "bfloat16": 1.2e-2, "int8": 2.5e-2}
 """Of the largest output: float32 sums; inputs and weights as bfloat16 (2⁻⁹ each); and weights in 127 steps."""
@@ -50,6 +50,17 @@ def test_int8_weights_are_within_half_a_step(seed: int) -> None:
     assert (whole[2] == 0).all()
 
 
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 0.1, None])
+def test_a_packed_norm_is_the_norm(weight: bool, eps: float | None) -> None:
+    norm = nn.RMSNorm(24, eps=eps, elementwise_affine=weight)
+    if weight:
+        nn.init.normal_(norm.weight)
+    x = torch.randn(3, 5, 24) * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(PackedNorm(norm)(x), norm(x), atol=1e-6, rtol=1e-5)
+
+
 def test_both_int8_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = PackedLinear(torch.randn(48, 64), None, "int8"), torch.randn(20, 64)
     few = layer(x)
@@ -77,7 +88,7 @@ def test_the_best_logits_are_exact(weights: Any) -> None:
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_packed_network_says_nearly_the_same(weights: Any, tied: bool, language_model: Any) -> None:
-    options = {"width": 64, "depth": 2, "heads": 4, "tied": tied}
+    options = {"width": 64, "depth": 2, "heads": 4, "tied": tied, "normalisation": "rms"}
     network, field = (language_model(**options)[0].float(), language_model(**options)[1])
     batch = {"text": torch.randint(1, field.layout.size, (4, 40), generator=torch.Generator().manual_seed(0))}
     with torch.no_grad():

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from modelworks.core.errors import UserError
-from modelworks.layers.packed import PackedHead, PackedLinear, Weights
+from modelworks.layers.packed import PackedHead, PackedLinear, PackedNorm, Weights
 
 
 @torch.no_grad()
 def pack(network: Any, weights: Weights) -> Any:
-    """Replace every linear layer of the body, and the head; returns the same network.
+    """Replace every linear layer and RMS norm of the body, and the head; returns the same network.
 
     The table of tokens stays as it is where it is looked up: a row of it is read at a time."""
     device = next(network.parameters()).device
@@ -30,5 +30,7 @@ def pack(network: Any, weights: Weights) -> Any:
             # A class derived from Linear does more than multiply: it is left as it is.
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias, weights))
+            elif isinstance(child, nn.RMSNorm) and len(child.normalized_shape) == 1:
+                setattr(module, name, PackedNorm(child))
     network.head = head
     return network.eval()

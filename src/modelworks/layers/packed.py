@@ -83,6 +83,24 @@ class PackedLinear(nn.Module):
         return self._weight[index_C, : self.in_features].float() * self._scale_O[index_C].float()[:, None]
 
 
+class PackedNorm(nn.Module):
+    """RMS norm in five operations: torch's takes twelve on a CPU, a tenth of a token's time."""
+
+    def __init__(self, norm: nn.RMSNorm) -> None:
+        super().__init__()
+        width = norm.normalized_shape[-1]
+        self._share = 1 / width
+        eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
+        self.register_buffer("eps", torch.full((1,), eps), persistent=False)
+        weight = None if norm.weight is None else norm.weight.detach().float()
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        y = x * torch.addcmul(self.eps, length, length, value=self._share).rsqrt_()
+        return y if self.weight is None else y.mul_(self.weight)
+
+
 class PackedHead(nn.Module):
     """A language model's head: (…, D) → float32 logits (…, V).
 
