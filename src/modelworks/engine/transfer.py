@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from modelworks.core.profile import ColumnProfile
+    from modelworks.engine.foreign import Foreign
     from modelworks.engine.network import Network
 
 TEXT = "text"
@@ -128,17 +129,46 @@ def _foreign(init: str) -> Start:
     from modelworks.engine.foreign import read as read_foreign
 
     found = read_foreign(path)
-    tokenizer = path / "tokenizer.json"
-    if found.tokenizer is None or not tokenizer.is_file():
+    if found.tokenizer is None:
         raise UserError(f"init: {path} has no tokenizer.json", "put the model's own beside its weights")
     # An encoder's folder may hold its body alone; what it was trained for is told by its kind.
     told = found.task or {"kind": "mask" if found.kind in ENCODERS else "language"}
     task = read_settings(find(Task, told["kind"]), {**_but_kind(told), "target": TEXT}, str(path))
-    field = find(Field, "corpus")(tokens="file", tokenizer=tokenizer, length=found.length).fit(())
-    if found.tokens.get("chat_template"):
-        field = field.with_state({**field.state, "template": found.tokens["chat_template"]})
+    file = path / "tokenizer.json" if path.is_dir() else path
+    field = find(Field, "corpus")(tokens="file", tokenizer=file, length=found.length)
+    state = _tokenizer_state(found, str(path))
     model = {"kind": "transformer", **found.model}
-    return Start(str(path), model, task, {TEXT: field}, lambda: found.tensors)
+    return Start(str(path), model, task, {TEXT: field.with_state(state)}, lambda: found.tensors)
+
+
+def _tokenizer_state(found: Foreign, where: str) -> dict[str, Any]:
+    """A corpus's state, of a foreign model's tokenizer."""
+    import numpy as np
+
+    from modelworks.fields._tokenizers import Subwords
+
+    assert found.tokenizer is not None
+    tool = Subwords(found.tokenizer)
+    if tool.size > found.size:
+        raise UserError(f"init: {where}: the tokenizer has {tool.size:,} tokens, the model {found.size:,}")
+    # A table may have more rows than there are tokens, for the sake of round numbers.
+    sizes = np.zeros(found.size, np.int32)
+    sizes[: tool.size] = tool.bytes()
+    named: dict[str, str] = {}
+    for key in ("bos_token", "eos_token"):
+        name = found.tokens.get(key)
+        name = name.get("content") if isinstance(name, dict) else name
+        if isinstance(name, str):
+            named[key] = name
+    state = {
+        "tokenizer": found.tokenizer,
+        "specials": tool.specials,
+        "bytes": sizes,
+        "end": tool.specials.get(named.get("eos_token", ""), -1),
+        "named": named,
+    }
+    template = found.tokens.get("chat_template")
+    return {**state, "template": template} if isinstance(template, str) else state
 
 
 def _but_kind(tree: Mapping[str, Any]) -> dict[str, Any]:
