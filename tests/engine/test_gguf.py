@@ -17,6 +17,7 @@ from modelworks.core.field import Layout
 from modelworks.engine.blocks import BLOCKS, dequantise
 from modelworks.engine.foreign import read, write
 from modelworks.engine.gguf import GGUF, NAMES
+from modelworks.engine.gguf_write import write as write_gguf
 from modelworks.models._foreign import pairs
 from modelworks.models.transformer import Transformer
 
@@ -188,3 +189,72 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rope scaling is not read"):
         read(path)
     assert GGUF(path).about["tokenizer.ggml.merges"] == MERGES
+
+
+# ------------------------------------------------------------------------------------------- writing
+def learned(size: int) -> str:
+    """A byte-level BPE tokenizer."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    pre = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre, tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<pad>", "<end>"],
+        show_progress=False,
+        initial_alphabet=pre.alphabet(),
+    )
+    tokenizer.train_from_iterator(["to be or not to be, that is the question 123"] * 9, trainer)
+    return tokenizer.to_str()
+
+
+@pytest.mark.parametrize("change", [{}, {"bias": "qkv"}, {"qk_norm": True, "head_width": 16}])
+def test_written_and_read_back(change: dict[str, Any], tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = learned(300)
+    size = tokenizers.Tokenizer.from_str(tokenizer).get_vocab_size() + 3  # a table with rows to spare
+    torch.manual_seed(0)
+    settings = Transformer(preset="llama", width=32, depth=2, heads=4, kv_heads=2, hidden=48, **change)
+    network: Any = nn.Module()
+    network.model = settings.build({"x": Layout("tokens", size=size, length=16)}, "next").eval()
+    network.head = nn.Module()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    told = {"eos_token": "<end>", "pad_token": "<pad>", "chat_template": "{{ messages }}"}
+    say = {"size": size, "length": 16, "tokenizer": tokenizer, "tokens": told}
+    write_gguf(tmp_path / "m.gguf", network, settings, {"kind": "language", "tied": True}, **say)
+    foreign = read(tmp_path / "m.gguf")
+    back: Any = nn.Module()
+    back.model = (
+        Transformer(**foreign.model).build({"x": Layout("tokens", size=size, length=16)}, "next").eval()
+    )
+    assert foreign.load(back) == []
+    x = {"x": torch.arange(3, 13)[None]}
+    assert torch.equal(back.model(x), network.model(x))
+    assert foreign.tokens == told
+    text = "to be, 123 or not? <end>"
+    ours = tokenizers.Tokenizer.from_str(tokenizer).encode(text).ids
+    assert tokenizers.Tokenizer.from_str(foreign.tokenizer).encode(text).ids == ours
+    write_gguf(
+        tmp_path / "h.gguf", network, settings, {"kind": "language", "tied": True}, dtype=torch.float16, **say
+    )
+    assert (tmp_path / "h.gguf").stat().st_size < (tmp_path / "m.gguf").stat().st_size
+    torch.testing.assert_close(
+        read(tmp_path / "h.gguf").tensors["model.embed.weight"],
+        network.model.embed.weight,
+        atol=1e-3,
+        rtol=1e-3,
+    )
+    package = pytest.importorskip("gguf")
+    theirs = package.GGUFReader(tmp_path / "m.gguf")
+    assert {t.name for t in theirs.tensors} == set(GGUF(tmp_path / "m.gguf").tensors)
+
+
+def test_what_llama_cpp_cannot_hold_is_named(tmp_path: Path) -> None:
+    settings = Transformer(preset="llama", value_residual=True)
+    say = {"size": 9, "length": 9, "tokenizer": "{}"}
+    with pytest.raises(UserError, match="no place for this model: value_residual: True"):
+        write_gguf(tmp_path / "m.gguf", nn.Module(), settings, {"tied": True}, **say)
+    say["tokenizer"] = json.dumps({"model": {"type": "WordPiece"}})
+    with pytest.raises(UserError, match="byte-level BPE tokenizers, this one is WordPiece"):
+        write_gguf(tmp_path / "m.gguf", nn.Module(), Transformer(preset="llama"), {"tied": True}, **say)

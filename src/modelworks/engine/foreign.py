@@ -228,7 +228,7 @@ def write(
     prefix = architecture.PREFIX if kind in ("language", "mask") else ""
     theirs: dict[str, Tensor] = {}
     for part in architecture.parts(model, tied, kind):
-        for name, tensor in zip(part.theirs, _unpacked(part, state), strict=True):
+        for name, tensor in zip(part.theirs, unpacked(part, state), strict=True):
             whole = name if name.startswith(("lm_head.", "cls.")) else prefix + name
             theirs[whole] = tensor.detach().to("cpu", dtype).contiguous().clone()
     config = architecture.write(model, task, size, length)
@@ -268,7 +268,8 @@ def _home(model: Any, task: Mapping[str, Any]) -> Any:
     return architecture
 
 
-def _unpacked(part: Part, state: Mapping[str, Tensor]) -> list[Tensor]:
+def unpacked(part: Part, state: Mapping[str, Tensor]) -> list[Tensor]:
+    """Theirs, of ours."""
     if not part.ours:
         value, shape = part.constant
         return [torch.full(shape, value) for _ in part.theirs]
