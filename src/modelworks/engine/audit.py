@@ -55,6 +55,7 @@ def audit(
         "version": VERSION,
         "name": dataset.name,
         "rows": dataset.rows,
+        "continuous": dataset.continuous,
         "fingerprint": dataset.fingerprint,
         "notice": dataset.notice,
         "target": column_name,

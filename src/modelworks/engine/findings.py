@@ -207,6 +207,6 @@ def _suspects(result: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _size(result: Mapping[str, Any]) -> Iterator[Finding]:
-    if result["rows"] < 100:
+    if result["rows"] < 100 and not result.get("continuous"):  # pieces of one text are no cases
         message = f"only {rows_of(result['rows'])}: figures of a held-out part will be very uncertain"
         yield finding("warning", "few_rows", message)

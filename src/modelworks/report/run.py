@@ -63,6 +63,7 @@ def context(files: Files) -> dict[str, Any]:
             piece["weight"] for card in cards for part in card["parts"] for piece in part.get("pieces", [])
         ),
         "grids": gallery.grids(files),
+        "generative": not table(found).get("labels") and "tokens" in table(found),
         "recipe": files.recipe_text,
         "environment": _flat(files.environment),
         "task": str(files.part("task").get("kind") or ""),
@@ -95,7 +96,10 @@ def tiles(files: Files) -> list[dict[str, str]]:
     last, training = (files.log[-1] if files.log else {}), table(files.evaluation.get("training"))
     shown = []
     rows = verdict.rows_by_split(files.data)
-    if rows.get("train"):
+    tokens = figure(training.get("tokens"))
+    if tokens:
+        shown.append({"what": "tokens read", "figure": f"{tokens:,.0f}", "more": ""})
+    elif rows.get("train"):
         others = ", ".join(
             f"{count:,.0f} {name}" for name, count in rows.items() if name != "train" and count
         )
@@ -103,11 +107,14 @@ def tiles(files: Files) -> list[dict[str, str]]:
     steps = figure(training.get("steps")) or figure(last.get("step"))
     seconds, samples = (figure(training.get(key)) or figure(last.get(key)) for key in ("seconds", "samples"))
     if steps:
-        epochs = f", {samples / rows['train']:,.1f} epochs" if samples and rows.get("train") else ""
-        more = f"{samples:,.0f} rows seen{epochs}" if samples else ""
+        epochs = (
+            f", {samples / rows['train']:,.1f} epochs" if samples and rows.get("train") and not tokens else ""
+        )
+        more = f"{samples:,.0f} {'windows' if tokens else 'rows'} seen{epochs}" if samples else ""
         shown.append({"what": "steps", "figure": f"{steps:,.0f}", "more": more})
     if seconds:
-        more = f"{samples / seconds:,.0f} rows a second" if samples else ""
+        what, count = ("tokens", tokens) if tokens else ("rows", samples)
+        more = f"{count / seconds:,.0f} {what} a second" if count else ""
         shown.append({"what": "training time", "figure": duration(seconds), "more": more})
     parameters = figure(training.get("parameters"))
     if parameters:
