@@ -30,6 +30,7 @@ SETTINGS = {
     "plain-norms": {"positions": "rope", "qk_norm": True, "norm_weight": False, "normalisation": "rms"},
     "values": {"positions": "rope", "value_residual": True, "kv_heads": 2, "depth": 3},
     "start": {"positions": "learned", "embedding_norm": True, "segments": 2},
+    "experts": {"positions": "rope", "experts": 4, "active": 2, "gated": True},
     "llama3": {"positions": "rope", "rope_base": 500.0, "rope_scaling": {"factor": 4, "length": 16}},
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modelworks.core.choices import Activation, Normalisation, Order
 from modelworks.layers.attention import Attention
 from modelworks.layers.feedforward import Feedforward
+from modelworks.layers.moe import Experts
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Block(nn.Module):
     """Attention, then the feed-forward network."""
 
-    residual_outputs = ("attention.out", "feedforward.down")
+    residual_outputs: tuple[str, ...] = ("attention.out", "feedforward.down")
 
     def __init__(
         self,
@@ -45,7 +46,10 @@ class Block(nn.Module):
         head_width: int | None = None,
         qk_norm: bool = False,
         value_residual: bool = False,
+        experts: int = 1,
+        active: int = 1,
     ) -> None:
+        """`experts`, `active`: see moe.py; 1 is the usual feed-forward network."""
         super().__init__()
         self.order = order
         full = bias is True
@@ -63,7 +67,13 @@ class Block(nn.Module):
             value_residual=value_residual,
         )
         self.norm2 = normalisation(norm, width, eps=eps, weight=norm_weight, bias=full)
-        self.feedforward = Feedforward(width, hidden, act, gated, full)
+        self.feedforward: nn.Module
+        if experts == 1:
+            self.feedforward = Feedforward(width, hidden, act, gated, full)
+        else:
+            self.feedforward = Experts(width, hidden, experts, active, act, gated, full)
+            downs = [f"feedforward.experts.{index}.down" for index in range(experts)]
+            self.residual_outputs = ("attention.out", *downs)
         self.dropout = nn.Dropout(dropout)
 
     def forward(

@@ -28,6 +28,7 @@ from modelworks.layers.block import Block
 from modelworks.layers.cache import Cache
 from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
+from modelworks.layers.moe import Experts
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
@@ -94,6 +95,10 @@ class Transformer(Model):
     """Width of the feed-forward layer; None: by `ratio`."""
     gated: bool = False
     """Gate the feed-forward layer (Shazeer 2020): SwiGLU with silu, GEGLU with gelu."""
+    experts: PositiveInt = 1
+    """Feed-forward networks of a block, of which each step takes `active`; above 1 a task has to balance them."""
+    active: PositiveInt = 2
+    """Experts that a step goes through, where there are several."""
     positions: Positions = "learned"
     """How a step knows its place."""
     rope_base: float = Setting(default=10_000.0, gt=1)
@@ -137,6 +142,12 @@ class Transformer(Model):
         if isinstance(dial := given.get("dial"), int) and dial > 0:
             values |= {"depth": dial, "width": 64 * dial, "heads": -(-dial // 2), "head_width": 128}
         return {**values, **given}
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> Transformer:
+        if self.experts > 1 and self.active > self.experts:
+            raise ValueError(f"active: {self.active} of {self.experts} experts cannot be")
+        return self
 
     @classmethod
     def recognise(cls, inputs: Mapping[str, str], rows: int) -> float:
@@ -199,6 +210,8 @@ class Network(nn.Module):
                 head_width=settings.head_width,
                 qk_norm=settings.qk_norm,
                 value_residual=settings.value_residual and index > 0,
+                experts=settings.experts,
+                active=settings.active,
             )
             for index in range(settings.depth)
         )
@@ -216,6 +229,12 @@ class Network(nn.Module):
     def embedding(self) -> nn.Module:
         """The table of tokens' vectors, for heads that share it."""
         return self.embed
+
+    @property
+    def balance(self) -> Tensor | None:
+        """Mean load-balancing loss of the last pass's experts (see layers/moe.py); None where there are none."""
+        found = [b.feedforward.balance for b in self.blocks if isinstance(b.feedforward, Experts)]
+        return torch.stack(found).mean() if found else None
 
     def forward(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
         """`cache`: the batch's steps follow those that it holds, and only their features are given."""
