@@ -33,23 +33,13 @@ Pairs = list[tuple[int, int, float]]
 
 def near_texts(values: Sequence[str], seed: int = 0) -> Pairs:
     """Pairs of texts with nearly the same characters; those equal as given are left to the exact count."""
-    flat, starts = _codes([normalise(value) for value in values])
-    shingles = _shingles(flat)
-    ends = np.append(starts[1:], len(flat)) - (SHINGLE - 1)
     if not len(values):
         return []
-    marks = np.stack([starts, np.maximum(ends, starts + 1)], 1).ravel()
-    generator = np.random.default_rng(seed)
-    bands = np.zeros((BANDS, len(values)), np.uint64)
-    for index in range(BANDS * ROWS):
-        salt = generator.integers(1, 2**63, dtype=np.uint64)
-        smallest = np.minimum.reduceat(np.append(mix(shingles ^ salt), np.uint64(2**64 - 1)), marks)[::2]
-        bands[index // ROWS] = mix(bands[index // ROWS] * np.uint64(0x9E3779B97F4A7C15) + smallest)
+    shingles, starts, ends = _shingled(values)
+    bands = _bands(shingles, starts, ends, seed)
 
     def jaccard(left: int, right: int) -> float:
-        one, two = (np.unique(shingles[starts[i] : max(ends[i], starts[i] + 1)]) for i in (left, right))
-        both = len(np.intersect1d(one, two, assume_unique=True))
-        return both / (len(one) + len(two) - both)
+        return _jaccard(*(shingles[starts[i] : ends[i]] for i in (left, right)))
 
     found = []
     for left, right in _candidates(bands):
@@ -58,6 +48,49 @@ def near_texts(values: Sequence[str], seed: int = 0) -> Pairs:
             if similarity >= JACCARD:
                 found.append((left, right, similarity))
     return found
+
+
+def text_bands(values: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Texts that share a band's value may be near duplicates. uint64 (BANDS, texts)."""
+    return _bands(*_shingled(values), seed) if len(values) else np.zeros((BANDS, 0), np.uint64)
+
+
+def similarities(left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+    """The Jaccard similarity of each pair of texts, by their character 5-grams. float64 (pairs,)."""
+    shingles, starts, ends = _shingled([*left, *right])
+    half = len(left)
+    return np.array(
+        [
+            _jaccard(shingles[starts[i] : ends[i]], shingles[starts[half + i] : ends[half + i]])
+            for i in range(half)
+        ],
+        np.float64,
+    )
+
+
+def _shingled(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(shingles of all texts, where each text's begin, where they end: one at least)."""
+    flat, starts = _codes([normalise(value) for value in values])
+    ends = np.append(starts[1:], len(flat)) - (SHINGLE - 1)
+    return _shingles(flat), starts, np.maximum(ends, starts + 1)
+
+
+def _bands(shingles: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: int) -> np.ndarray:
+    """MinHash signatures, ROWS of them to a band. uint64 (BANDS, texts)."""
+    marks = np.stack([starts, ends], 1).ravel()
+    generator = np.random.default_rng(seed)
+    bands = np.zeros((BANDS, len(starts)), np.uint64)
+    for index in range(BANDS * ROWS):
+        salt = generator.integers(1, 2**63, dtype=np.uint64)
+        smallest = np.minimum.reduceat(np.append(mix(shingles ^ salt), np.uint64(2**64 - 1)), marks)[::2]
+        bands[index // ROWS] = mix(bands[index // ROWS] * np.uint64(0x9E3779B97F4A7C15) + smallest)
+    return bands
+
+
+def _jaccard(left: np.ndarray, right: np.ndarray) -> float:
+    one, two = np.unique(left), np.unique(right)
+    both = len(np.intersect1d(one, two, assume_unique=True))
+    return both / (len(one) + len(two) - both)
 
 
 def normalise(text: str) -> str:
