@@ -124,6 +124,14 @@ def test_what_was_read_before_is_not_read_again(language_model: Any) -> None:
     assert again == Generator(network, field).generate(more, GREEDY)
 
 
+def test_the_same_prompt_again_gives_the_same_answer(language_model: Any) -> None:
+    network, field = language_model()
+    generator = Generator(network, field)
+    once = generator.generate([[3, 4, 5]], GREEDY)
+    assert generator.generate([[3, 4, 5]], GREEDY) == once
+    assert generator.counts.reused == 2  # all but the last token, whose features choose the next
+
+
 def test_a_stream_left_early_keeps_the_cache_sound(language_model: Any) -> None:
     network, field = language_model()
     generator = Generator(network, field)
