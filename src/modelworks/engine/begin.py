@@ -55,8 +55,8 @@ def begin(recipe: Recipe, fields: Mapping[str, Field], run: RunFolder | None = N
             beginning.transferred = transfer.load(network, recipe.task, fields, transfer.read(recipe.init))
     if train.adapter is not None and beginning.transferred is not None:
         found = beginning.transferred
-        words = [name for name in found.resized if not name.endswith("table_TD")]
-        beginning.adapted = adapt(network, train.adapter, recipe.seed, [*found.new, *found.unfit, *words])
+        new = [*found.new, *found.unfit, *found.resized]
+        beginning.adapted = adapt(network, train.adapter, recipe.seed, new)
     freeze(network, train.freeze)
     return beginning
 

@@ -102,6 +102,9 @@ def _asked(
     if train.get("batch_size") == "auto":
         del train["batch_size"]
     asked["train"] = {name: value for name, value in train.items() if value is not None or name in flags}
+    for part in ("task", "model"):  # a kind alone: its settings are as the Run has them
+        if isinstance(asked.get(part), str):
+            asked[part] = {"kind": asked[part]}
     fields: Mapping[str, Any] = stored.get("fields") or {}
     columns = {entry.get("column"): name for name, entry in fields.items() if isinstance(entry, Mapping)}
 
