@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.engine.foreign import Foreign, read, write
+from modelworks.layers.head import Head
 from modelworks.layers.token_head import TokenHead
 from modelworks.models.transformer import Transformer
+from modelworks.models.vit import Vit
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
@@ -151,6 +153,37 @@ def test_bert_and_its_masked_head(tmp_path: Path) -> None:
     assert set(foreign.unused) == {"pooler.dense.weight", "pooler.dense.bias"}
     features = Ours(foreign, "token").model({"x": tokens()})
     torch.testing.assert_close(features, body(tokens()).last_hidden_state, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_vit_and_its_classes(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    settings = {**SMALL, "image_size": 28, "patch_size": 7, "num_channels": 2, "num_labels": 5}
+    settings = {
+        k: v
+        for k, v in settings.items()
+        if k not in ("vocab_size", "max_position_embeddings", "pad_token_id")
+    }
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**settings)).eval()
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.15 + (1 if parameter.ndim == 1 else 0))
+    model.save_pretrained(tmp_path / "theirs")
+    foreign = read(tmp_path / "theirs")
+    assert (foreign.body, foreign.size, foreign.length) == ("vit", 5, 28)
+    network: Any = nn.Module()
+    settings = Vit(**foreign.model)
+    network.model, network.head = settings.build({"x": Layout("image", (2, 28, 28))}).eval(), Head(32, 5)
+    assert foreign.load(network) == []
+    image_BCHW = torch.randn(3, 2, 28, 28)
+    wanted = model(image_BCHW).logits
+    torch.testing.assert_close(network.head(network.model({"x": image_BCHW})), wanted, atol=1e-4, rtol=0)
+    assert (
+        write(tmp_path / "ours", network, settings, foreign.task, size=5, length=28) == type(model).__name__
+    )
+    again, told = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    torch.testing.assert_close(again.eval()(image_BCHW).logits, wanted, atol=1e-4, rtol=0)
 
 
 def test_shards(tmp_path: Path) -> None:

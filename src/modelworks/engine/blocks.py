@@ -7,12 +7,13 @@ N blocks. Formats as in ggml-common.h and ggml-quants.c of llama.cpp.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 
 BLOCKS: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4),
@@ -85,7 +86,7 @@ def _scales(b: Bytes) -> tuple[Floats, Floats]:
     return scale.astype(np.float32), least.astype(np.float32)
 
 
-def _sub_blocks(b: Bytes) -> NDArray[np.uint8]:
+def _sub_blocks(b: Bytes) -> NDArray[Any]:
     """128 bytes → (N, 8, 32): each 32 bytes hold two sub-blocks, low halves and high."""
     pairs = b.reshape(len(b), 4, 1, 32)
     return np.concatenate((pairs & 15, pairs >> 4), 2).reshape(len(b), 8, 32)

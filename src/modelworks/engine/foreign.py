@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modelworks.core.errors import UserError, did_you_mean
+from modelworks.core.kinds import find
+from modelworks.core.model import Model
 from modelworks.core.settings import read as read_settings
 from modelworks.core.settings import to_tree
 from modelworks.models._foreign import Config, Part
-from modelworks.models.transformer import Transformer
 
-_FILES = ("gpt2", "llama", "nanochat", "bert")
-_PREFIXES = ("transformer.", "model.", "bert.")
+_FILES = ("gpt2", "llama", "nanochat", "bert", "vit")
+_PREFIXES = ("transformer.", "model.", "bert.", "vit.")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "embeddings.position_ids")
 """Endings of tensors that are computed, not learned."""
 _OTHER_HEADS = ("pooler.", "cls.", "classifier.", "score.", "lm_head.", "qa_outputs.")
@@ -43,13 +45,13 @@ class Foreign:
     kind: str
     """model_type: gpt2, llama, bert …"""
     model: dict[str, Any]
-    """Settings of kind: transformer."""
+    """Settings of `body`."""
     task: dict[str, Any] | None
     """Settings of the task that its head was trained for, when the head is there."""
     size: int
-    """Vocabulary."""
+    """Vocabulary; vit: labels."""
     length: int
-    """Context."""
+    """Context; vit: side of the image."""
     tensors: dict[str, Tensor]
     """float32, by the names of our network: `model.…` and `head.…`."""
     tokenizer: str | None = None
@@ -58,6 +60,8 @@ class Foreign:
     """What tokenizer_config.json or the file says of special tokens: eos_token, bos_token, chat_template …"""
     unused: tuple[str, ...] = ()
     """Tensors that our network has no place for."""
+    body: str = "transformer"
+    """Kind of model: transformer or vit."""
 
     def load(self, network: nn.Module) -> list[str]:
         """Copy the tensors into `network` (with parts `model` and `head`); the names it has beyond them, which
@@ -99,7 +103,7 @@ def read(folder: str | Path) -> Foreign:
     architecture = _of_type(config)
     model, task, size, length = architecture.read(config)
     config.finish()
-    settings = read_settings(Transformer, model, f"{folder}/config.json")
+    settings = read_settings(_body(architecture), model, f"{folder}/config.json")
     found = {_bare(name): tensor for name, tensor in _tensors(folder)}
     task, tensors, unused = gathered(architecture, settings, task, found, str(folder))
     tokenizer = folder / "tokenizer.json"
@@ -109,12 +113,24 @@ def read(folder: str | Path) -> Foreign:
     if template.is_file():
         tokens["chat_template"] = template.read_text("utf-8")
     text = tokenizer.read_text("utf-8") if tokenizer.is_file() else None
-    return Foreign(str(folder), config.type, model, task, size, length, tensors, text, tokens, tuple(unused))
+    return Foreign(
+        where=str(folder),
+        kind=config.type,
+        model=model,
+        task=task,
+        size=size,
+        length=length,
+        tensors=tensors,
+        tokenizer=text,
+        tokens=tokens,
+        unused=tuple(unused),
+        body=getattr(architecture, "BODY", "transformer"),
+    )
 
 
 def gathered(
     architecture: Any,
-    settings: Transformer,
+    settings: Any,
     task: dict[str, Any] | None,
     found: dict[str, Tensor],
     where: str,
@@ -122,6 +138,8 @@ def gathered(
     """(task when its head is there, tensors by our names, tensors left over) of theirs by bare name."""
     if task is not None and task["kind"] == "language" and not task["tied"] and "lm_head.weight" not in found:
         task = None  # a body alone
+    if task is not None and task["kind"] == "classify" and "classifier.weight" not in found:
+        task = None
     if task is not None and task["kind"] == "mask" and "cls.predictions.bias" not in found:
         task = None
     parts = architecture.parts(settings, bool(task and task["tied"]), task["kind"] if task else "")
@@ -147,6 +165,11 @@ def gathered(
 
 def _architectures() -> list[Any]:
     return [importlib.import_module(f"modelworks.models._foreign_{name}") for name in _FILES]
+
+
+def _body(architecture: Any) -> type[Model]:
+    """The kind of model that it maps to."""
+    return find(Model, getattr(architecture, "BODY", "transformer"))
 
 
 def _of_type(config: Config) -> Any:
@@ -225,15 +248,19 @@ def write(
     architecture = _home(model, task)
     tied, kind = bool(task.get("tied")), str(task.get("kind", ""))
     state = network.state_dict()
-    prefix = architecture.PREFIX if kind in ("language", "mask") else ""
+    prefix = architecture.PREFIX if kind in ("language", "mask", "classify") else ""
     theirs: dict[str, Tensor] = {}
     for part in architecture.parts(model, tied, kind):
         for name, tensor in zip(part.theirs, unpacked(part, state), strict=True):
-            whole = name if name.startswith(("lm_head.", "cls.")) else prefix + name
+            whole = name if name.startswith(("lm_head.", "cls.", "classifier.")) else prefix + name
             theirs[whole] = tensor.detach().to("cpu", dtype).contiguous().clone()
     config = architecture.write(model, task, size, length)
+    if hasattr(architecture, "shapes"):
+        config |= architecture.shapes(theirs)
     name = architecture.TYPES[config["model_type"]]
-    config["architectures"] = [name if prefix else name.replace("ForMaskedLM", "Model")]
+    config["architectures"] = [
+        name if prefix else re.sub("For.*|LMHead", "", name.removesuffix("Model")) + "Model"
+    ]
     config["dtype"] = str(dtype).removeprefix("torch.")
     known = dict(tokens or {})
     ids = _ids(tokenizer)
@@ -255,9 +282,10 @@ def write(
 
 def _home(model: Any, task: Mapping[str, Any]) -> Any:
     """The architecture that can hold the model; or an error with what keeps it out of the nearest."""
-    if not isinstance(model, Transformer):
-        raise UserError(f"model {model.kind} has no class in transformers", "kind: transformer has")
-    found = [(architecture.refusals(model, task), architecture) for architecture in _architectures()]
+    fitting = [architecture for architecture in _architectures() if type(model) is _body(architecture)]
+    if not fitting:
+        raise UserError(f"model {model.kind} has no class in transformers", "kind: transformer and vit have")
+    found = [(architecture.refusals(model, task), architecture) for architecture in fitting]
     reasons, architecture = min(found, key=lambda pair: len(pair[0]))
     if reasons:
         raise UserError(

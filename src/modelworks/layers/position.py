@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from modelworks.core.choices import Positions, RopeScaling
 from modelworks.core.errors import UserError
 
-Rotary = Tensor
+Rotary: TypeAlias = Tensor
 """turn_TF or turn_BTF, complex: cos + i·sin of each step's and frequency's angle."""
 
 

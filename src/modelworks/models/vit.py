@@ -57,6 +57,8 @@ class Vit(Model):
     """Non-linearity of the feed-forward layers."""
     normalisation: StepNormalisation = "layer"
     """Norm before each half of a block and at the end."""
+    eps: float = Setting(default=1e-6, gt=0)
+    """Added to the variance by every norm."""
     dropout: float = Setting(default=0.0, ge=0, lt=1)
     """Share dropped after the embedding and in each residual branch in training."""
     initialisation: Initialisation = "normal"
@@ -105,11 +107,11 @@ class Network(nn.Module):
                 act=settings.activation,
                 norm=settings.normalisation,
                 dropout=settings.dropout,
-                eps=1e-6,
+                eps=settings.eps,
             )
             for _ in range(depth)
         )
-        self.norm = normalisation(settings.normalisation, width, eps=1e-6)
+        self.norm = normalisation(settings.normalisation, width, eps=settings.eps)
         self.pool = Pooling(settings.pooling, width)
         self.width = width
 
