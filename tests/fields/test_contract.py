@@ -62,6 +62,15 @@ COLUMNS: dict[str, list[tuple[dict, pa.Array]]] = {
         ({"tokens": kind, "vocabulary": 400, "length": 2000, "end": kind != "char"}, pa.array(TEXTS * 5))
         for kind in ("char", "byte", "bpe", "wordpiece", "unigram")
     ],
+    "words": [
+        ({}, pa.array([["the", "fox"], ["the"], None, [], ["jumps", "over"]] * 4)),
+        ({"length": 4}, pa.array(TEXTS * 5)),
+        ({"tokens": "wordpiece", "vocabulary": 60}, pa.array([["the", "foxes"], ["don't"], ["the"]] * 6)),
+    ],
+    "spans": [
+        ({}, pa.array([["O", "B-A", "I-A"], ["S-B"], ["O"], None] * 5)),
+        ({"scheme": "bioes"}, pa.array(['[[0, 3, "A"]]', "[]", None] * 6)),
+    ],
     "image": [
         ({}, pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)),
         ({"size": (4, 8), "channels": 3}, pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)),

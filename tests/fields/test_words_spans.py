@@ -107,9 +107,9 @@ def test_tags_of_any_scheme_become_one() -> None:
     field = Spans().fit([pa.array(TAGS)])
     assert field.types == ["A", "B"]
     encoded = field.encode(pa.array(TAGS))
-    assert [row.tolist() for row in split(encoded)] == [[0, 0, 1, 2], [5, 0, 0], [0, 1], [5, 6]]
+    assert [row.tolist() for row in split(encoded)] == [[1, 1, 2, 3], [6, 1, 1], [1, 2], [6, 7]]
     full = Spans(scheme="bioes").fit([pa.array(TAGS)]).encode(pa.array(TAGS))
-    assert [row.tolist() for row in split(full)] == [[0, 0, 1, 3], [8, 0, 0], [0, 4], [5, 7]]
+    assert [row.tolist() for row in split(full)] == [[1, 1, 2, 4], [9, 1, 1], [1, 5], [6, 8]]
     for found in (encoded, full):
         assert field.decode(split(found)) == [
             [{"start": 2, "end": 4, "type": "A"}],
@@ -121,11 +121,11 @@ def test_tags_of_any_scheme_become_one() -> None:
 
 def test_texts_of_tags_and_spans() -> None:
     field = Spans().fit([pa.array(["O B-A", "B-B"])])
-    assert field.encode(pa.array(["O B-A I-A", '["B-B"]'])).values.tolist() == [0, 1, 2, 5]
+    assert field.encode(pa.array(["O B-A I-A", '["B-B"]'])).values.tolist() == [1, 2, 3, 6]
     spans = Spans().fit([pa.array([[{"start": 1, "end": 3, "label": "A"}]])])
     given_ = ['[[2, 4, "A"], [0, 1, "A"]]', "[]", '[[0, 3, "A"], [2, 4, "A"]]', '[[0, 9, "new"]]']
     encoded = spans.encode(pa.array(given_))
-    assert [row.tolist() for row in split(encoded)] == [[1, 0, 1, 2], [0], [1, 2, 2, 0], [0] * 9]
+    assert [row.tolist() for row in split(encoded)] == [[2, 1, 2, 3], [1], [2, 3, 3, 1], [1] * 9]
     assert encoded.changed["overlapping spans, the longest kept"].tolist() == [2]
     assert encoded.changed["unknown type"].tolist() == [3]
 

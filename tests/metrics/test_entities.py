@@ -20,14 +20,14 @@ ROWS = st.lists(st.lists(st.sampled_from(TAGS), min_size=1, max_size=8), min_siz
 def codes(rows: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
     padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
     for number, row in enumerate(rows):
-        padded[number, : len(row)] = [TAGS.index(tag) for tag in row]
+        padded[number, : len(row)] = [1 + TAGS.index(tag) for tag in row]
     return padded, np.array([len(row) for row in rows])
 
 
 @settings(max_examples=300, deadline=None)
 @given(ROWS)
 def test_entities_are_seqevals(rows) -> None:
-    flat = np.concatenate([[TAGS.index(tag) for tag in row] for row in rows])
+    flat = np.concatenate([[1 + TAGS.index(tag) for tag in row] for row in rows])
     first = np.concatenate([np.arange(len(row)) == 0 for row in rows])
     wanted, offset = [], 0
     for row in rows:
@@ -64,8 +64,8 @@ def test_scores_are_seqevals(rows, random) -> None:
 
 def test_scores_by_hand() -> None:
     """Three true entities, three found: one right, one of the wrong type, one a word short."""
-    truth = np.array([[1, 2, 0, 5, 9, 10]])  # LOC 0–1, ORG 3, PER 4–5
-    guess = np.array([[1, 2, 0, 9, 9, 0]])
+    truth = np.array([[2, 3, 1, 6, 10, 11]])  # LOC 0–1, ORG 3, PER 4–5
+    guess = np.array([[2, 3, 1, 10, 10, 1]])
     meter = EntityMeter("y", TYPES, bootstrap=0)
     meter.update({"prediction": guess}, {"y": truth, "y.length": np.array([6]), "row": np.array([0])})
     found = {name: entry["value"] for name, entry in meter.result().items()}
@@ -76,19 +76,19 @@ def test_scores_by_hand() -> None:
 
 def test_a_row_that_was_cut_misses_its_entities() -> None:
     meter = EntityMeter("y", TYPES, bootstrap=0)
-    truth = {"y": np.array([[0, 1, 0, 1]]), "y.length": np.array([4]), "row": np.array([0])}
-    meter.update({"prediction": np.array([[0, 1]]), "words": np.array([2])}, truth)
+    truth = {"y": np.array([[1, 2, 1, 2]]), "y.length": np.array([4]), "row": np.array([0])}
+    meter.update({"prediction": np.array([[1, 2]]), "words": np.array([2])}, truth)
     assert meter.result()["recall"]["value"] == 0.5
 
 
 @pytest.mark.parametrize("scheme", ["bio", "bioes"])
 def test_what_is_written_is_read(scheme) -> None:
-    row = np.zeros(9, np.int64)
+    row = np.ones(9, np.int64)
     wanted = [[0, 0, 2], [1, 3, 2], [4, 4, 1], [6, 8, 0]]
     for begin, end, kind in wanted:
         encode(begin, end, kind, row, scheme)
     assert chunks(row, np.arange(9) == 0).tolist() == wanted
-    assert (scheme == "bioes") == bool(np.isin((row[row > 0] - 1) % 4, (2, 3)).any())
+    assert (scheme == "bioes") == bool(np.isin((row[row > 1] - 2) % 4, (2, 3)).any())
 
 
 def test_tags_of_other_schemes() -> None:

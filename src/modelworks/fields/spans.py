@@ -4,7 +4,7 @@
 
 A row is a list of tags (BIO, IOB1, BIOES, BMES or BILOU; also a text of them, or a JSON list), or a list of spans:
 {start, end, label}, or [start, end, label], counted in steps of the input (characters, where it is cut into them),
-the end not included. Both become entities, and these codes: O is 0, see `metrics/entities.py` for the others.
+the end not included. Both become entities, and these codes: O is 1, see `metrics/entities.py` for the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from modelworks.core.errors import DataError
 from modelworks.core.field import Encoded, Field, Layout
 from modelworks.fields._cells import plain, shown, to_python
-from modelworks.metrics.entities import PLACES, chunks, encode, parse
+from modelworks.metrics.entities import OUTSIDE, chunks, code, encode, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,8 @@ class Spans(Field):
         whole = [re.split(r"\|" if listed else r"\s+", text) for text in profile.examples]
         # An example is cut at 80 characters, so its last tag may be half a one.
         tags = [tag for parts in whole for tag in (parts if len("|".join(parts)) < 80 else parts[:-1])]
-        return 0.97 if len(tags) > 1 and all(_LOOKS.fullmatch(tag) for tag in tags) else 0.0
+        # Codes such as U-00278 look like tags; but most words of a text are no entity.
+        return 0.97 if "O" in tags and len(tags) > 1 and all(_LOOKS.fullmatch(tag) for tag in tags) else 0.0
 
     # ------------------------------------------------------------------ learning
     def fit(self, chunks: Iterable[pa.Array], root: Path | None = None) -> Spans:
@@ -77,7 +78,7 @@ class Spans(Field):
 
     @property
     def layout(self) -> Layout:
-        return Layout("tokens", size=1 + len(PLACES) * len(self.types), length=self._state["length"])
+        return Layout("tokens", size=code(len(self.types)), length=self._state["length"])
 
     def encode(self, column: pa.Array, root: Path | None = None) -> Encoded:
         known = {name: number for number, name in enumerate(self.types)}
@@ -87,15 +88,15 @@ class Spans(Field):
         for number, row in enumerate(map(_read, to_python(plain(column)))):
             if isinstance(row, str):
                 bad[number] = row
-                rows.append(np.zeros(1, dtype))
+                rows.append(np.full(1, OUTSIDE, dtype))
                 continue
             if row.tagged != self._state["tagged"] and row.spans:
                 bad[number] = _OTHER
-            codes_T = np.zeros(max(row.length, 1), dtype)
+            codes_T = np.full(max(row.length, 1), OUTSIDE, dtype)
             for begin, end, name in sorted(row.spans, key=lambda span: span[0] - span[1]):  # longest first
                 if name not in known:
                     unknown.append(number)
-                elif codes_T[begin:end].any():
+                elif (codes_T[begin:end] > OUTSIDE).any():
                     overlapping.append(number)
                 else:
                     encode(begin, end - 1, known[name], codes_T, self.scheme)
@@ -109,10 +110,10 @@ class Spans(Field):
         )
 
     def decode(self, values: np.ndarray | Sequence[Any]) -> list[list[dict[str, Any]]]:
-        """Rows of codes, −1 beyond the end → the entities of each: {"start", "end", "type"}, in steps."""
+        """Rows of codes, padded with 0 or not → the entities of each: {"start", "end", "type"}, in steps."""
         found = []
         for row in values:
-            codes_T = np.maximum(np.asarray(row, np.int64).reshape(-1), 0)
+            codes_T = np.asarray(row, np.int64).reshape(-1)
             first_T = np.arange(len(codes_T)) == 0
             found.append(
                 [
@@ -159,7 +160,7 @@ def _tags(tags: list[str]) -> _Row | str:
         return f"no tag of an entity: {tags[parsed.index(None)]!r} (B-PER, I-PER, O …)"
     found = [pair for pair in parsed if pair is not None]
     names = sorted({name for _, name in found if name})
-    codes_T = [1 + 4 * names.index(name) + PLACES.index(place) if name else 0 for place, name in found]
+    codes_T = [code(names.index(name), place) if name else OUTSIDE for place, name in found]
     first_T = np.arange(len(tags)) == 0
     entities = chunks(np.array(codes_T), first_T).tolist()
     return _Row([(begin, end + 1, names[kind]) for begin, end, kind in entities], len(tags), tagged=True)

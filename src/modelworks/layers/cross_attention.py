@@ -9,6 +9,8 @@ B rows, T steps written, S steps read, D width, H heads, E width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,8 +108,10 @@ class DecoderBlock(nn.Module):
         """The same for new steps at the end of a cache."""
         return self._through(x_BTD, lambda x_BTD: self.attention.cached(x_BTD, span, layer), memory, mask_BS)
 
-    def _through(self, x_BTD: Tensor, attend, memory: Memory, mask_BS: Tensor | None) -> Tensor:  # type: ignore[no-untyped-def]
-        parts = (
+    def _through(
+        self, x_BTD: Tensor, attend: Callable[[Tensor], Tensor], memory: Memory, mask_BS: Tensor | None
+    ) -> Tensor:
+        parts: tuple[tuple[nn.Module, Callable[[Tensor], Tensor]], ...] = (
             (self.norm1, attend),
             (self.norm2, lambda x_BTD: self.cross(x_BTD, memory, mask_BS)),
             (self.norm3, self.feedforward),

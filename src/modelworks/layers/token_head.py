@@ -74,7 +74,7 @@ class TokenHead(nn.Module):
         self._tied = [table]  # within a list, for a module would count as a part of this one
 
     def forward(self, features: Tensor) -> Scores:
-        weight_VD = self._tied[0].weight if self.weight is None else self.weight
+        weight_VD: Tensor = self._tied[0].weight if self.weight is None else self.weight
         if self.dense is not None and self.norm is not None:
             features = self.norm(F.gelu(self.dense(features)))
         if self.bias is not None:  # a bias is one more column that every feature meets with 1

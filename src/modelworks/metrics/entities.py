@@ -1,7 +1,7 @@
 """Entities in rows of tags, and their precision, recall and F1 as seqeval counts them (Nakayama 2018, its default
 mode, which is conlleval's): an entity counts where type, first and last token are all right.
 
-A tag is a code: 0 is O; type k (from 0) with place B, I, E or S is 4·k + 1 … 4·k + 4. Rows lie end to end.
+A tag is a code: 0 is padding, 1 is O; type k (from 0) with place B, I, E or S is 4·k + 2 … 4·k + 5.
 N tokens of all rows, R replicates, M types, E entities.
 """
 
@@ -16,6 +16,8 @@ import numpy as np
 from modelworks.metrics.bootstrap import Sums, blocks
 
 PLACES = "BIES"
+OUTSIDE = 1
+"""The code of O."""
 _B, _I, _E, _S = range(4)
 _SAME = {"M": "I", "L": "E", "U": "S"}  # BMES; BILOU
 _TAG = re.compile(r"([BIESMLU])[-_](.+)")
@@ -32,14 +34,19 @@ def parse(tag: str) -> tuple[str, str] | None:
     return _SAME.get(place, place), name
 
 
+def code(kind: int, place: str = "B") -> int:
+    """The code of a type's tag."""
+    return OUTSIDE + 1 + 4 * kind + PLACES.index(place)
+
+
 def chunks(codes_N: np.ndarray, first_N: np.ndarray) -> np.ndarray:
     """The entities of rows that lie end to end; `first` marks each row's first token. int64 (E, 3): the places of its
     first and of its last token among the N, and its type."""
     codes_N = np.asarray(codes_N, np.int64)
     if not len(codes_N):
         return np.zeros((0, 3), np.int64)
-    inside_N = codes_N > 0
-    place_N, type_N = np.where(inside_N, (codes_N - 1) % 4, -1), np.where(inside_N, (codes_N - 1) // 4, -1)
+    inside_N = codes_N > OUTSIDE
+    place_N, type_N = np.where(inside_N, (codes_N - 2) % 4, -1), np.where(inside_N, (codes_N - 2) // 4, -1)
     before_N, before_type_N = np.roll(place_N, 1), np.roll(type_N, 1)
     before_N[first_N], before_type_N[first_N] = -1, -1
     # Goes on only what has the type before it, begins nothing, and follows what has not ended.
@@ -52,7 +59,7 @@ def chunks(codes_N: np.ndarray, first_N: np.ndarray) -> np.ndarray:
 
 def encode(begin: int, end: int, kind: int, codes_T: np.ndarray, scheme: str) -> None:
     """Write an entity from `begin` to `end`, both included, into a row of codes."""
-    base = 4 * kind + 1
+    base = code(kind)
     codes_T[begin : end + 1] = base + _I
     codes_T[begin] = base + _B
     if scheme == "bioes":
@@ -60,7 +67,7 @@ def encode(begin: int, end: int, kind: int, codes_T: np.ndarray, scheme: str) ->
 
 
 class EntityMeter:
-    """Streams rows of codes: `prediction` (rows, W) against the target (rows, T), both −1 or cut beyond a row's end."""
+    """Streams rows of codes: `prediction` (rows, W) against the target (rows, T), padded with 0."""
 
     def __init__(self, target: str, types: Sequence[str], bootstrap: int = 200, seed: int = 0) -> None:
         self.target, self.types, self.bootstrap, self.seed = target, list(types), bootstrap, seed
@@ -71,14 +78,14 @@ class EntityMeter:
         predicted, truth = np.asarray(answer["prediction"]), np.asarray(batch[self.target])
         length_B = np.asarray(batch[f"{self.target}.length"])
         width = max(predicted.shape[1], truth.shape[1], 1)
-        predicted_BT = np.zeros((len(truth), width), np.int64)
+        predicted_BT = np.full((len(truth), width), OUTSIDE, np.int64)
         truth_BT = predicted_BT.copy()
-        predicted_BT[:, : predicted.shape[1]] = np.maximum(predicted, 0)
+        predicted_BT[:, : predicted.shape[1]] = predicted
         truth_BT[:, : truth.shape[1]] = truth
         words_B = np.maximum(np.asarray(answer.get("words", length_B)), length_B)
         inside_BT = np.arange(width) < words_B[:, None]
-        truth_BT[np.arange(width) >= length_B[:, None]] = 0
-        predicted_BT[~inside_BT] = 0
+        truth_BT[np.arange(width) >= length_B[:, None]] = OUTSIDE
+        predicted_BT[~inside_BT | (predicted_BT == 0)] = OUTSIDE
         first_BT = np.zeros_like(inside_BT)
         first_BT[:, 0] = True
         found, wanted = (chunks(rows.reshape(-1), first_BT.reshape(-1)) for rows in (predicted_BT, truth_BT))

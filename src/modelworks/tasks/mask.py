@@ -170,7 +170,7 @@ class Mask(Task):
         counts_V = np.bincount(np.asarray(target).reshape(-1), minlength=fields[self.target].layout.size)
         share_V = np.maximum(counts_V, 0.5) * (np.asarray(fields[self.target].state["bytes"]) > 0)
         with np.errstate(divide="ignore"):
-            return {"nll": -np.log(share_V / share_V.sum()), "prediction": share_V.argmax(keepdims=True)}
+            return {"nll": -np.log(share_V / share_V.sum()), "prediction": np.array([share_V.argmax()])}
 
     def trivial(
         self, baseline: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]

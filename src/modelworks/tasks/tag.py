@@ -4,7 +4,7 @@
 
 The input is a field of tokens whose words are known (`kind: words`); of a word in pieces the first stands for it
 (Devlin et al. 2019). Scores are entities', as seqeval and conlleval count them.
-B rows, T tokens, W words of the longest row, C codes of tags, D width.
+B rows, T tokens, W words of the longest row, C tags (codes from 1 on), D width.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modelworks.core.field import Field
 from modelworks.core.model import Features
 from modelworks.core.task import Batch, Player, Task
 from modelworks.layers.head import Head
-from modelworks.metrics.entities import EntityMeter
+from modelworks.metrics.entities import OUTSIDE, EntityMeter
 
 
 class Tag(Task):
@@ -64,7 +64,7 @@ class Tag(Task):
         joins = field.state.get("joins")
         self._joins_V = None if joins is None else torch.from_numpy(np.asarray(joins) > 0)
         self._tagged = bool(fields[self.target].state["tagged"])
-        return nn.Sequential(nn.Dropout(self.dropout), Head(width, fields[self.target].layout.size))
+        return nn.Sequential(nn.Dropout(self.dropout), Head(width, fields[self.target].layout.size - 1))
 
     def forward(self, network: nn.Module, batch: Batch) -> Words:
         """Logits of the words: of those in pieces, the first piece's."""
@@ -102,8 +102,9 @@ class Tag(Task):
     def loss(self, output: Words, batch: Batch) -> tuple[Tensor, Tensor]:
         logits_BWC, target_BT = output.logits_BWC, batch[self.target]
         words = logits_BWC.shape[1]
-        # Spans say nothing of the words after the last one: these are O, code 0.
+        # Spans say nothing of the words after the last one: these are O, as padding becomes here.
         target_BW = F.pad(target_BT, (0, max(words - target_BT.shape[1], 0)))[:, :words]
+        target_BW = (target_BW - OUTSIDE).clamp(min=0)
         target_BW = target_BW.masked_fill(~output.real_BW, -100)
         total = F.cross_entropy(
             logits_BWC.flatten(0, 1).float(),
@@ -116,7 +117,7 @@ class Tag(Task):
 
     # ------------------------------------------------------------------ answering
     def predict(self, output: Words) -> dict[str, Tensor]:
-        return {"prediction": output.logits_BWC.argmax(-1).masked_fill(~output.real_BW, -1)}
+        return {"prediction": (output.logits_BWC.argmax(-1) + OUTSIDE) * output.real_BW}
 
     def measure(self, output: Words, batch: Batch) -> dict[str, Tensor]:
         return {**self.predict(output), "words": output.count_B}
@@ -132,7 +133,7 @@ class Tag(Task):
 
     def baseline(self, fields: Mapping[str, Field], target: np.ndarray) -> dict[str, np.ndarray]:
         """The commonest tag of all, which is O."""
-        return {"prediction": np.zeros((1, 1), np.int64)}
+        return {"prediction": np.full((1, 1), OUTSIDE, np.int64)}
 
     def trivial(
         self, baseline: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]

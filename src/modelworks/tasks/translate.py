@@ -125,14 +125,14 @@ class Translate(Task):
         return tokens_BT.masked_fill(steps_T >= batch[f"{self.target}.length"][:, None], -1)
 
     # ------------------------------------------------------------------ writing
-    @torch.no_grad()
     def write(self, network: Any, batch: Batch, beams: int) -> Tensor:
         """The answers, without their ends: int64 (B, W), padded with 0."""
         state = network.model.begin(batch, self._most)
         device = next(network.parameters()).device
 
         def step(token_R: Tensor, from_R: list[int] | None) -> Tensor:
-            return network.head.logits(state.step(token_R.to(device), from_R))
+            with torch.no_grad():  # no decorator: settings are read without torch
+                return network.head.logits(state.step(token_R.to(device), from_R))
 
         first_BV = step(torch.zeros(state.rows, dtype=torch.int64), None)
         if beams == 1:
@@ -192,7 +192,7 @@ class Translate(Task):
         counts_V = np.bincount(np.asarray(target).reshape(-1), minlength=fields[self.target].layout.size)
         counts_V[0] = 0  # padding
         share_V = np.maximum(counts_V, 0.5)
-        return {"nll": -np.log(share_V / share_V.sum()), "best": share_V.argmax(keepdims=True)}
+        return {"nll": -np.log(share_V / share_V.sum()), "best": np.array([share_V.argmax()])}
 
     def trivial(
         self, baseline: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
