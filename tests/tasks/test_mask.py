@@ -232,3 +232,10 @@ def test_a_window_of_specials_alone_hides_nothing(fields) -> None:
         )
         assert torch.equal(hidden.tokens_BT, tokens)
         assert (hidden.target_BK == -1).all()
+
+
+def test_plain_text_needs_no_settings() -> None:
+    proposed = Mask.propose(["text", "id"])
+    field = Corpus(**{name: value for name, value in proposed["fields"]["text"].items() if name != "kind"})
+    assert Mask(target=proposed["target"]).mask_token in field.specials
+    assert Mask.propose(["body"]) == {}

@@ -142,3 +142,9 @@ def test_wrong_fields_are_refused(fields) -> None:
         Tag(target="words").head(2, 0, fields)
     with pytest.raises(UserError, match="one field of tokens"):
         Tag(target="tags").head(2, 0, fields | {"more": fields["words"]})
+
+
+def test_usual_columns_need_no_settings() -> None:
+    proposed = Tag.propose(["id", "tokens", "tags"])
+    assert proposed == {"target": "tags", "fields": {"tokens": {"kind": "words"}, "tags": {"kind": "spans"}}}
+    assert Tag.propose(["tokens", "x"]) == {}

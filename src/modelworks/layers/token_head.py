@@ -8,6 +8,7 @@ B rows, T steps, N steps of all rows, D width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class TokenHead(nn.Module):
         """Share the model's token table, where this head has none; it stays the model's and is stored once."""
         if self.weight is not None:
             return
-        table = getattr(model, "embedding", None)
+        table: Any = getattr(model, "embedding", None)
         if not isinstance(table, nn.Embedding) or table.weight.shape[1] != model.width:
             raise UserError("this model has no table of tokens to tie the head to", "set task.tied: false")
         self._tied = [table]  # within a list, for a module would count as a part of this one

@@ -1,6 +1,6 @@
 """mask: hidden tokens of a text (BERT, Devlin et al. 2019, arXiv:1810.04805), learned from the text alone.
 
-    modelworks train news.txt --task mask --fields.text.specials '["[MASK]"]'
+    modelworks train news.txt --task mask --task.unit=word
 
 Of each window 15 % of the tokens are hidden: most behind the mask token, some behind any token, some not at all, so
 that the model must know every token by its context. What is hidden is drawn anew in every step; in evaluation it is
@@ -10,7 +10,7 @@ B rows, T tokens, K hidden ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -39,8 +39,6 @@ class Mask(Task):
     packed: ClassVar[bool] = True
     primary: ClassVar[str] = "perplexity"
     minimise: ClassVar[bool] = True
-    target_settings: ClassVar[dict[str, Any]] = {"specials": ["[MASK]"]}
-    """What the target's field needs, where the recipe does not say."""
 
     share: float = Setting(default=0.15, gt=0, lt=1)
     """Share of the tokens that are hidden."""
@@ -72,6 +70,13 @@ class Mask(Task):
         if self.random + self.keep > 1:
             raise ValueError(f"random {self.random} and keep {self.keep} are more than all")
         return self
+
+    @classmethod
+    def propose(cls, columns: Sequence[str]) -> dict[str, Any]:
+        """Plain text, with a token for what is hidden."""
+        if "text" not in columns:
+            return {}
+        return {"target": "text", "fields": {"text": {"kind": cls.target_kind, "specials": ["[MASK]"]}}}
 
     # ------------------------------------------------------------------ learning
     def head(self, width: int, members: int, fields: Mapping[str, Field]) -> nn.Module:

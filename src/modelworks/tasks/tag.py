@@ -1,6 +1,6 @@
 """tag: entities in a text (names, places, organisations, parts of a résumé), as a tag for each word.
 
-    modelworks train news.conll --target tags --task tag
+    modelworks train news.conll --task tag
 
 The input is a field of tokens whose words are known (`kind: words`); of a word in pieces the first stands for it
 (Devlin et al. 2019). Scores are entities', as seqeval and conlleval count them.
@@ -9,7 +9,7 @@ B rows, T tokens, W words of the longest row, C tags (codes from 1 on), D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,6 +44,17 @@ class Tag(Task):
     _longest: int = PrivateAttr(default=0)
     _joins_V: Tensor | None = PrivateAttr(default=None)
     _tagged: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def propose(cls, columns: Sequence[str]) -> dict[str, Any]:
+        """The usual names of words and of their tags."""
+        words = next((name for name in ("tokens", "words", "text") if name in columns), "")
+        tags = next(
+            (name for name in ("tags", "ner_tags", "entities", "spans", "label") if name in columns), ""
+        )
+        if not words or not tags:
+            return {}
+        return {"target": tags, "fields": {words: {"kind": "words"}, tags: {"kind": "spans"}}}
 
     # ------------------------------------------------------------------ learning
     def head(self, width: int, members: int, fields: Mapping[str, Field]) -> nn.Module:
