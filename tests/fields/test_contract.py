@@ -41,6 +41,13 @@ def wav(seed: int, seconds: float = 0.2, rate: int = 4000) -> bytes:
 
 
 TEXTS = ["the quick fox", "jumps over, the lazy dog", "", "东西很好 good", None, "the the the " * 30]
+CHATS = [
+    '[{"role": "user", "content": "the quick fox"}, {"role": "assistant", "content": "jumps"}]',
+    '{"instruction": "over", "output": "the lazy dog"}',
+    "no JSON",
+    None,
+    '[{"from": "human", "value": "东西"}, {"from": "gpt", "value": "很好"}]',
+]
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 5), dtype=np.uint8)
 COLUMNS: dict[str, list[tuple[dict, pa.Array]]] = {
     "number": [
@@ -70,6 +77,10 @@ COLUMNS: dict[str, list[tuple[dict, pa.Array]]] = {
     "spans": [
         ({}, pa.array([["O", "B-A", "I-A"], ["S-B"], ["O"], None] * 5)),
         ({"scheme": "bioes"}, pa.array(['[[0, 3, "A"]]', "[]", None] * 6)),
+    ],
+    "chat": [
+        ({"tokens": "byte"}, pa.array(CHATS * 5)),
+        ({"tokens": "byte", "length": 40, "template": "chatml"}, pa.array(CHATS * 5)),
     ],
     "image": [
         ({}, pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)),

@@ -21,8 +21,8 @@ def parts_of(fields: Mapping[str, Any]) -> dict[str, list[str]]:
     found = {}
     for name, field in fields.items():
         get = field.get if isinstance(field, Mapping) else lambda key, field=field: getattr(field, key, None)
-        if get("parts"):
-            found[get("column") or name] = list(get("parts"))
+        if parts := get("parts"):
+            found[get("column") or name] = list(parts)
     return found
 
 

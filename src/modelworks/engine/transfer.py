@@ -135,7 +135,8 @@ def _foreign(init: str) -> Start:
     told = found.task or {"kind": "mask" if found.kind in ENCODERS else "language"}
     task = read_settings(find(Task, told["kind"]), {**_but_kind(told), "target": TEXT}, str(path))
     file = path / "tokenizer.json" if path.is_dir() else path
-    field = find(Field, "corpus")(tokens="file", tokenizer=file, length=found.length)
+    said = {"tokens": "file", "tokenizer": file, "length": found.length}
+    field = read_settings(find(Field, "corpus"), said, str(path))
     state = _tokenizer_state(found, str(path))
     model = {"kind": "transformer", **found.model}
     return Start(str(path), model, task, {TEXT: field.with_state(state)}, lambda: found.tensors)

@@ -22,8 +22,9 @@ from pydantic import PositiveInt, PrivateAttr
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Encoded, Field, Layout
-from modelworks.fields._chat_template import NAMED, render
-from modelworks.fields._messages import Message, NoConversation, messages
+from modelworks.fields._cells import is_text, plain
+from modelworks.fields._chat_template import NAMED, Message, render
+from modelworks.fields._messages import NoConversation, messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,7 @@ class Chat(Field):
 
         def texts() -> Iterator[pa.Array]:
             for chunk in chunks:
-                for value in chunk.to_pylist():
+                for value in _values(chunk):
                     try:
                         yield pa.array([one["content"] for one in messages(value, self.parts)], pa.string())
                     except NoConversation:
@@ -133,7 +134,7 @@ class Chat(Field):
         rows: list[np.ndarray] = []
         bad: dict[int, str] = {}
         changed: dict[str, list[int]] = {}
-        for row, value in enumerate(column.to_pylist()):
+        for row, value in enumerate(_values(column)):
             try:
                 ids, notes = self._row(messages(value, self.parts))
             except (NoConversation, UserError) as error:
@@ -236,6 +237,15 @@ class Chat(Field):
     def prepare(self, values: Tensor) -> Tensor:
         values = values.to(torch.int64)
         return torch.where(values < 0, ~values, values)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Conversations as Python has them; 0 for what cannot be one."""
+    column = plain(column)
+    kind = column.type
+    if is_text(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind):
+        return column.to_pylist()
+    return [0 if there else None for there in column.is_valid().to_pylist()]
 
 
 def _cut(text: str, names: Sequence[str]) -> Iterator[tuple[str, bool]]:

@@ -11,9 +11,9 @@ import jinja2
 import jinja2.ext
 import pytest
 
+from modelworks.core.chat_template import ChatTemplate
 from modelworks.core.errors import UserError
-from modelworks.engine.chat_template import ChatTemplate
-from modelworks.engine.template_sandbox import CHARACTERS
+from modelworks.core.template_sandbox import CHARACTERS
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -182,7 +182,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_attacks_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelworks.engine.template_sandbox.SECONDS", 0.25)
+    monkeypatch.setattr("modelworks.core.template_sandbox.SECONDS", 0.25)
     messages = [{"role": "user", "content": "hello"}]
     start = time.monotonic()
     with pytest.raises(UserError, match="chat template") as caught:

@@ -16,7 +16,7 @@ import jinja2
 from jinja2.sandbox import SecurityError
 
 from modelworks.core.errors import UserError, printable
-from modelworks.engine.template_sandbox import CHARACTERS, Refused, budget, compiled
+from modelworks.core.template_sandbox import CHARACTERS, Refused, budget, compiled
 
 _SOURCE = 200_000  # characters of a template; the longest in use have about 20,000
 
