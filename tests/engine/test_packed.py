@@ -39,6 +39,10 @@ def test_every_token_but_the_first_is_a_target_once(
         return
     rows = Packed(store, "text", context, whole=True)
     batch = rows.gather(np.arange(len(rows)))
+    alone = [rows.gather(np.array([position])) for position in range(len(rows))]
+    for name in ("text", "text.next"):  # a window is the same in any batch
+        assert torch.equal(torch.cat([one[name] for one in alone]), batch[name])
+    assert (batch["text"] >= 0).all()
     targets = batch["text.next"].flatten()
     assert torch.equal(targets[targets >= 0], stream[1:])
     assert (targets < 0).sum() == targets.numel() - len(stream) + 1

@@ -81,8 +81,8 @@ class Packed:
         window_BT = self.tokens[place_BT.clamp(max=self.targets) if short else place_BT].to(torch.int64)
         tokens_BT, next_BT = window_BT[:, :-1].contiguous(), window_BT[:, 1:].contiguous()
         if short:
-            beyond_BT = place_BT[:, 1:] > self.targets
-            tokens_BT.masked_fill_(place_BT[:, :-1] > self.targets, 0)
-            next_BT.masked_fill_(beyond_BT, -1)
+            # Not in place: of a single window both are views of the same memory.
+            tokens_BT = tokens_BT.masked_fill(place_BT[:, :-1] > self.targets, 0)
+            next_BT = next_BT.masked_fill(place_BT[:, 1:] > self.targets, -1)
         self.store.release(tokens_BT.nbytes)
         return {self.name: tokens_BT, f"{self.name}.next": next_BT, "row": torch.from_numpy(positions)}
