@@ -175,6 +175,9 @@ def take_in(
         assert recipe.task is not None
         rows = len(rows_of(prepared, "train", recipe.task, fitted))
         suggested = merge(recipe.model.regime(rows), recipe.task.regime(rows))
+        if start is not None:
+            fine = transfer.regime(recipe.model, recipe.task, recipe.train.adapter is not None)
+            suggested = merge(suggested, fine)
         recipe = recipe.but(train=resolve(dict(plain.get("train") or {}), suggested, rows))
     return Taken(recipe, dataset, fitted, prepared, cleaning, dict(split_notes), notes)
 

@@ -132,8 +132,11 @@ def _foreign(init: str) -> Start:
     if found.tokenizer is None:
         raise UserError(f"init: {path} has no tokenizer.json", "put the model's own beside its weights")
     # An encoder's folder may hold its body alone; what it was trained for is told by its kind.
-    told = found.task or {"kind": "mask" if found.kind in ENCODERS else "language"}
-    task = read_settings(find(Task, told["kind"]), {**_but_kind(told), "target": TEXT}, str(path))
+    told = {**_but_kind(found.task or {}), "target": TEXT}
+    kind = find(Task, (found.task or {}).get("kind") or ("mask" if found.kind in ENCODERS else "language"))
+    if "softcap" in kind.model_fields:
+        told.setdefault("softcap", None)  # ours by default, and not theirs
+    task = read_settings(kind, told, str(path))
     file = path / "tokenizer.json" if path.is_dir() else path
     said = {"tokens": "file", "tokenizer": file, "length": found.length}
     field = read_settings(find(Field, "corpus"), said, str(path))
@@ -208,6 +211,20 @@ def settings(tree: Mapping[str, Any], start: Start) -> dict[str, Any]:
         model["causal"] = True
     tree["model"] = merge(model, tree.get("model") or {})
     return tree
+
+
+def regime(model: Model, task: Task, adapted: bool) -> dict[str, Any]:
+    """`train:` for a network that has learned much already: small steps, smaller the wider it is.
+
+    The rate is 0.04 / width: 5e-5 at BERT's 768 (Devlin et al. 2019), ten times that for adapters (Hu et al. 2021)
+    and a tenth for preferences (Rafailov et al. 2023)."""
+    rate = 0.04 / (getattr(model, "width", None) or 400)
+    rate *= (10 if adapted else 1) * (0.1 if task.view == "pairs" else 1)
+    return {
+        "optimizer": {"kind": "adamw", "lr": float(f"{rate:.1e}"), "weight_decay": 0.0 if adapted else 0.01},
+        "schedule": {"kind": "cosine", "warmup": 0.06},
+        "clip": 1.0,
+    }
 
 
 def fields(
