@@ -50,7 +50,9 @@ class Captured:
         with torch._C._AutoDispatchBelowAutograd():  # no autograd bookkeeping at all
             total, count, *gradients = graph(*self._leaves, *self._rest.values(), *batch.values())
         for leaf, gradient in zip(self._leaves, gradients, strict=True):
-            leaf.grad = gradient
+            # autograd would lay it out like the parameter; torch's fused Adam reads it as if it did, in silence.
+            same = gradient.stride() == leaf.stride()
+            leaf.grad = gradient if same else torch.empty_like(leaf).copy_(gradient)
         return total, count
 
     def _record(self, batch: Mapping[str, Tensor]) -> Callable[..., Any] | None:
