@@ -17,7 +17,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.run import RunFolder
 from modelworks.core.settings import load_yaml
-from modelworks.engine import transfer
+from modelworks.engine import origin, transfer
 from modelworks.engine.begin import begin
 from modelworks.engine.foreign import write
 from modelworks.engine.optim import Optimizer
@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused(change: list[str], said: str, capsys: pytest.
 def test_another_width_is_told_tensor_by_tensor() -> None:
     recipe = of_run(RunFolder("runs/gpt").recipe_tree(), "")
     recipe = recipe.but(model=recipe.model.but(hidden=48))
-    start = transfer.read("gpt")
+    start = origin.read("gpt")
     report = transfer.load(begin(recipe, start.fields).network, recipe.task, start.fields, start)
     assert report.unfit["model.blocks.0.feedforward.up.weight"] == [[64, 16], [48, 16]]
     assert report.copied + len(report.unfit) + len(report.new) == report.total
@@ -252,10 +252,10 @@ def test_a_hugging_face_folder_is_a_start() -> None:
     assert (
         main(["train", "r.csv", "--target=stars", "--init=hf", "--name=hfc", "--train.steps=1", *FAST]) == 0
     )
-    start = transfer.read("hf")
+    start = origin.read("hf")
     assert all(torch.allclose(start.weights()[name], tensor) for name, tensor in weights("b").items())
     assert start.fields["text"].ids("good film") == field.ids("good film")
     assert start.fields["text"].state["template"].startswith("{% for m")
     assert start.fields["text"].state["end"] == field.state["end"]
     with pytest.raises(UserError, match=r"config\.json"):
-        transfer.read("runs")
+        origin.read("runs")

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from modelworks.core.errors import Problem, RecipeError, UserError, did_you_mean
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
-from modelworks.engine import transfer
+from modelworks.engine import origin, transfer
 from modelworks.engine.adapter import adapt
 from modelworks.engine.network import Network, build
 from modelworks.engine.recipe import Recipe
@@ -52,7 +52,7 @@ def begin(recipe: Recipe, fields: Mapping[str, Field], run: RunFolder | None = N
         if run is not None:
             beginning.transferred = transfer.Report(**run.json(FILE))
         else:
-            beginning.transferred = transfer.load(network, recipe.task, fields, transfer.read(recipe.init))
+            beginning.transferred = transfer.load(network, recipe.task, fields, origin.read(recipe.init))
     if train.adapter is not None and beginning.transferred is not None:
         found = beginning.transferred
         new = [*found.new, *found.unfit, *found.resized]

@@ -92,9 +92,9 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
     flags = {key: value for key, value in flags.items() if value is not None}
     tree = compose(tree, flags, changes)
     if tree.get("init") and not (tree.get("task") or tree.get("target") or resume):
-        from modelworks.engine import transfer
+        from modelworks.engine import origin
 
-        tree["task"] = transfer.task_of(str(tree["init"]))
+        tree["task"] = origin.task_of(str(tree["init"]))
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if self_supervised(tree):
@@ -116,7 +116,7 @@ def take_in(
 
     `say` is called with the split dataset before the long work on it begins."""
     from modelworks.core.dataset import Dataset
-    from modelworks.engine import infer, transfer
+    from modelworks.engine import infer, origin, transfer
     from modelworks.engine.clean import clean
     from modelworks.engine.joined import joined, parts_of
     from modelworks.engine.packed import rows_of
@@ -137,7 +137,7 @@ def take_in(
     progress.note("profiling columns")
     start, adopted = None, {}
     if run is None and plain.get("init"):
-        start = transfer.read(str(plain["init"]))
+        start = origin.read(str(plain["init"]))
         plain = transfer.settings(plain, start)
     if run is None:
         given = dict(plain.get("fields") or {})
