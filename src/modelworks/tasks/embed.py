@@ -59,7 +59,7 @@ class Embed(Task):
 
     def forward(self, network: nn.Module, batch: Batch) -> Vectors:
         """Both views of each row; of rows without a number, which are asked about, one vector of the whole."""
-        if "row" not in batch:
+        if not network.training and "row" not in batch:
             return Vectors(F.normalize(network(batch), dim=-1), None)
         tokens_BT, length_B = batch[self.target], batch[f"{self.target}.length"]
         if not network.training:
