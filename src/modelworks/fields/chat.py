@@ -146,7 +146,7 @@ class Chat(Field):
         values = np.concatenate(rows) if rows else np.zeros(0, np.int32)
         return Encoded(values, lengths, bad, {note: np.array(where) for note, where in changed.items()})
 
-    def _row(self, said: list[Message]) -> tuple[np.ndarray, list[str]]:
+    def _row(self, said: Sequence[Message]) -> tuple[np.ndarray, list[str]]:
         """(ids, with ~id for what the assistant says; what was changed)."""
         notes = []
         pieces, alone = self._pieces(said)
@@ -169,7 +169,7 @@ class Chat(Field):
             raise NoConversation(f"has no answer within {self.length:,} tokens")
         return ids, notes
 
-    def _pieces(self, said: list[Message]) -> tuple[list[tuple[str, bool]], bool]:
+    def _pieces(self, said: Sequence[Message]) -> tuple[list[tuple[str, bool]], bool]:
         """Consecutive pieces of text and whether the assistant says them; whether only the last could be told apart."""
         spoken = [at for at, one in enumerate(said) if one["role"] == "assistant" and one["content"].strip()]
         if not spoken:
