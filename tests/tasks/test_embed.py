@@ -133,3 +133,13 @@ def test_metrics_by_hand() -> None:
 def test_wrong_settings_are_refused(fields) -> None:
     with pytest.raises(UserError, match="is more than"):
         Embed(target="text", least=0.9).head(4, 0, fields)
+
+
+def test_the_loss_is_had_before_training_begins(fields) -> None:
+    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    task, network = made(fields)
+    batch = batch_of(fields)
+    del batch["row"]
+    total, count = task.players(network.eval())[0].loss(batch)
+    assert total.isfinite()
+    assert int(count) > 0

@@ -239,3 +239,14 @@ def test_plain_text_needs_no_settings() -> None:
     field = Corpus(**{name: value for name, value in proposed["fields"]["text"].items() if name != "kind"})
     assert Mask(target=proposed["target"]).mask_token in field.specials
     assert Mask.propose(["body"]) == {}
+
+
+def test_the_loss_is_had_before_training_begins(fields) -> None:
+    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    task, network = Mask(target="text"), None
+    network = network_of(task, fields)
+    batch = batch_of(fields["text"], 8)
+    del batch["row"]
+    total, count = task.players(network.eval())[0].loss(batch)
+    assert total.isfinite()
+    assert int(count) > 0

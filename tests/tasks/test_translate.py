@@ -169,3 +169,13 @@ def test_what_does_not_fit_is_refused(fields) -> None:
         build(Transformer(width=8, depth=1, heads=2), Translate(target="de", bleu=False), fields, seed=0)
     assert Translate.propose(["en", "de", "split"])["target"] == "de"
     assert Translate.propose(["a", "b", "c"]) == {}
+
+
+def test_the_loss_is_had_before_training_begins(fields) -> None:
+    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    task, network = made(fields)
+    batch = batch_of(fields, en=EN, de=DE)
+    del batch["row"]
+    total, count = task.players(network.eval())[0].loss(batch)
+    assert total.isfinite()
+    assert int(count) > 0

@@ -61,6 +61,9 @@ class Embed(Task):
         """Both views of each row; of rows without a number, which are asked about, one vector of the whole."""
         if not network.training and "row" not in batch:
             return Vectors(F.normalize(network(batch), dim=-1), None)
+        return self._pairs(network, batch)
+
+    def _pairs(self, network: nn.Module, batch: Batch) -> Vectors:
         tokens_BT, length_B = batch[self.target], batch[f"{self.target}.length"]
         if not network.training:
             half_B = (length_B + 1) // 2
@@ -85,7 +88,7 @@ class Embed(Task):
 
     def players(self, network: nn.Module) -> tuple[Player, ...]:
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-        return (Player("model", named, lambda batch: self.loss(self.forward(network, batch), batch)),)
+        return (Player("model", named, lambda batch: self.loss(self._pairs(network, batch), batch)),)
 
     def loss(self, output: Vectors, batch: Batch) -> tuple[Tensor, int]:
         assert output.second_BD is not None

@@ -131,9 +131,12 @@ class Mask(Task):
         return nn.functional.pad(next_BT[:, :-1] >= 0, (1, 0), value=True)
 
     def forward(self, network: nn.Module, batch: Batch) -> Answers:
-        """What the network says of the hidden tokens. In training they are drawn from torch's generator."""
+        """What the network says of hidden tokens: in training drawn from torch's generator, else by row number."""
         tokens_BT = batch[self.target]
         draw = by_chance(tokens_BT) if network.training else by_number(batch["row"], tokens_BT)
+        return self._ask(network, batch, draw)
+
+    def _ask(self, network: nn.Module, batch: Batch, draw: Draws) -> Answers:
         hidden = self.hide(batch, draw)
         seen = {**batch, self.target: hidden.tokens_BT}
         if not network.training:  # windows are padded in evaluation alone
@@ -144,7 +147,13 @@ class Mask(Task):
 
     def players(self, network: nn.Module) -> tuple[Player, ...]:
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-        return (Player("model", named, lambda batch: self.loss(self.forward(network, batch), batch)),)
+        return (
+            Player(
+                "model",
+                named,
+                lambda batch: self.loss(self._ask(network, batch, by_chance(batch[self.target])), batch),
+            ),
+        )
 
     def loss(self, output: Answers, batch: Batch) -> tuple[Tensor, Tensor]:
         return output.scores.loss(output.target_BK), (output.target_BK >= 0).sum().clamp(min=1)

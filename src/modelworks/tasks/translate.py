@@ -103,7 +103,7 @@ class Translate(Task):
 
     def players(self, network: nn.Module) -> tuple[Player, ...]:
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-        return (Player("model", named, lambda batch: self.loss(self.forward(network, batch), batch)),)
+        return (Player("model", named, lambda batch: self.loss(Output(network(batch), None), batch)),)
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         assert output.scores is not None
