@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelworks.core.errors import UserError
+from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary, rotate, rotate_
 
@@ -57,9 +58,9 @@ class Attention(nn.Module):
             raise UserError(f"{heads} heads cannot share {kv_heads} kv_heads evenly", "choose a divisor")
         self.heads, self.kv_heads, self.head_width, self.dropout = heads, kv_heads, head_width, dropout
         rows = (heads * head_width, kv_heads * head_width, kv_heads * head_width)
-        self.qkv = nn.Linear(width, sum(rows), bool(bias))
+        self.qkv = Linear(width, sum(rows), bool(bias))
         self.qkv.fused = rows  # type: ignore[assignment]  # three matrices to initialise, one to multiply
-        self.out = nn.Linear(heads * head_width, width, bias is True)
+        self.out = Linear(heads * head_width, width, bias is True)
         self.query_norm = normalisation("rms", head_width, eps=eps, weight=norm_weight) if qk_norm else None
         self.key_norm = normalisation("rms", head_width, eps=eps, weight=norm_weight) if qk_norm else None
         self.joint_norm = qk_norm and not norm_weight

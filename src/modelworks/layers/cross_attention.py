@@ -19,6 +19,7 @@ from modelworks.core.errors import UserError
 from modelworks.layers.attention import Attention
 from modelworks.layers.cache import Span
 from modelworks.layers.feedforward import Feedforward
+from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary
 
@@ -35,10 +36,10 @@ class CrossAttention(nn.Module):
         if width % heads:
             raise UserError(f"a width of {width} does not divide into {heads} heads", "change width or heads")
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width, bias)
-        self.kv = nn.Linear(source, 2 * width, bias)
+        self.query = Linear(width, width, bias)
+        self.kv = Linear(source, 2 * width, bias)
         self.kv.fused = 2  # type: ignore[assignment]  # two matrices to initialise, one to multiply
-        self.out = nn.Linear(width, width, bias)
+        self.out = Linear(width, width, bias)
 
     def read(self, memory_BSD: Tensor) -> Memory:
         """Keys and values of what is looked at."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modelworks.core.choices import Activation, Normalisation
 from modelworks.layers.activation import activation
+from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 
 
@@ -29,7 +30,7 @@ class Dense(nn.Module):
         super().__init__()
         parts: list[nn.Module] = []
         for size in hidden:
-            parts.append(nn.Linear(width, size))
+            parts.append(Linear(width, size))
             if norm != "none":
                 parts.append(normalisation(norm, size))
             parts.append(activation(act))

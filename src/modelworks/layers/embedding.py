@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from modelworks.core.field import Layout
+from modelworks.layers.linear import Linear
 
 
 def embedding_width(categories: int) -> int:
@@ -16,4 +17,4 @@ def embed_steps(layout: Layout, width: int, padded: bool = True) -> nn.Module:
     """tokens_BT → x_BTD by look-up, frames_BTF → x_BTD by one linear layer. `padded`: code 0 is padding."""
     if layout.form == "tokens":  # padding's vector is zero and stays so
         return nn.Embedding(layout.size, width, padding_idx=0 if padded else None)
-    return nn.Linear(layout.shape[0], width)
+    return Linear(layout.shape[0], width)

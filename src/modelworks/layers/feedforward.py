@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from modelworks.core.choices import Activation
 from modelworks.layers.activation import activation
+from modelworks.layers.linear import Linear
 
 
 class Feedforward(nn.Module):
@@ -16,10 +17,10 @@ class Feedforward(nn.Module):
     ) -> None:
         super().__init__()
         self.gated = gated
-        self.up = nn.Linear(width, hidden * (2 if gated else 1), bias)
+        self.up = Linear(width, hidden * (2 if gated else 1), bias)
         self.up.fused = 2 if gated else 1  # type: ignore[assignment]  # see initialise.py
         self.act = activation(act)
-        self.down = nn.Linear(hidden, width, bias)
+        self.down = Linear(hidden, width, bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         if self.gated:

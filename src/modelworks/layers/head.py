@@ -11,7 +11,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from modelworks.layers.linear import linear
 
 
 class Head(nn.Module):
@@ -46,7 +47,7 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.members == 1:
-            return F.linear(features, self.weight, self.bias)
+            return linear(features, self.weight, self.bias)
         features_KBD, weight_KDC = features.transpose(0, 1), self.weight.transpose(1, 2)
         if self.bias is None:
             return torch.bmm(features_KBD, weight_KDC).transpose(0, 1)

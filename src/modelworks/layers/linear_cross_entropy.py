@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from modelworks.layers.linear import linear
+
 LIMIT = 1 << 24
 """Logits held at once: 64 MiB in float32."""
 
 
 def logits(x: Tensor, weight_VD: Tensor, softcap: float | None = None) -> Tensor:
     """x (…, D) → float32 logits (…, V); `softcap` bounds them smoothly: c·tanh(z/c) (Gemma 2, arXiv:2408.00118)."""
-    found = F.linear(x, weight_VD).float()
+    found = linear(x, weight_VD).float()
     return found if softcap is None else softcap * torch.tanh(found / softcap)
 
 

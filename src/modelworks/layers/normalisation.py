@@ -55,7 +55,9 @@ class RMSNorm(nn.RMSNorm):
 
     def __init__(self, width: int, eps: float, elementwise_affine: bool = True) -> None:
         super().__init__(width, eps, elementwise_affine)
-        self._eps_ = torch.tensor(eps, device="cpu")  # neither parameter nor buffer: only the CPU's path reads it
+        self._eps_ = torch.tensor(
+            eps, device="cpu"
+        )  # neither parameter nor buffer: only the CPU's path reads it
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():

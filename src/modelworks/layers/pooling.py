@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelworks.core.choices import Pool
+from modelworks.layers.linear import Linear
 
 
 def mean(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -41,7 +42,7 @@ class Pooling(nn.Module):
     def __init__(self, name: Pool, width: int) -> None:
         super().__init__()
         self.name = name
-        self.score = nn.Linear(width, 1, bias=False) if name == "attention" else None
+        self.score = Linear(width, 1, bias=False) if name == "attention" else None
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         if self.score is not None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelworks.core.errors import UserError
+from modelworks.layers.linear import Linear
 from modelworks.layers.linear_cross_entropy import linear_cross_entropy, linear_nll, logits
 
 
@@ -54,7 +55,7 @@ class TokenHead(nn.Module):
         self, width: int, size: int, *, tied: bool = False, bias: bool = False, transform: bool = False
     ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width) if transform else None
+        self.dense = Linear(width, width) if transform else None
         self.norm = nn.LayerNorm(width) if transform else None
         self.weight = None if tied else nn.Parameter(torch.empty(size, width))
         self.bias = nn.Parameter(torch.zeros(size)) if bias else None

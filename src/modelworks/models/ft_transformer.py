@@ -25,6 +25,7 @@ from modelworks.layers.block import Block
 from modelworks.layers.columns import Categories, Columns, Numbers
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
+from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 
 
@@ -101,7 +102,7 @@ class Tokenizer(nn.Module):
             self.categories_bias_CD = nn.Parameter(
                 torch.empty(len(columns.sizes), width).uniform_(-bound, bound)
             )
-        self.labels = nn.ModuleList(nn.Linear(labels, width) for labels in columns.labels)
+        self.labels = nn.ModuleList(Linear(labels, width) for labels in columns.labels)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         columns, parts = self.columns, []

@@ -26,6 +26,7 @@ from modelworks.layers.block import Block
 from modelworks.layers.dense import Dense
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
+from modelworks.layers.linear import Linear
 from modelworks.layers.pooling import Pooling
 
 TABLE = ("vector", "index", "multihot")
@@ -106,13 +107,13 @@ class Network(nn.Module):
         joined = len(encoders) * width
         self.project = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(encoder.width, width),
+                Linear(encoder.width, width),
                 nn.LayerNorm(width),
                 activation("tanh" if self.combine == "gated" else settings.activation),
             )
             for encoder in encoders
         )
-        self.gate = nn.Linear(joined, joined) if self.combine == "gated" else None
+        self.gate = Linear(joined, joined) if self.combine == "gated" else None
         attends = self.combine == "attention"
         self.source_MD = nn.Parameter(torch.randn(len(encoders), width) * 0.02) if attends else None
         self.block = Block(width, settings.heads, 4 * width, dropout=settings.dropout) if attends else None

@@ -25,6 +25,7 @@ from modelworks.layers.columns import Categories, Columns, Numbers
 from modelworks.layers.dropout import Dropout
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
+from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 
 LARGE = 50_000
@@ -138,7 +139,7 @@ class FirstLinear(nn.Module):
 
     def __init__(self, inputs: int, units: int, members: int) -> None:
         super().__init__()
-        self.shared = nn.Linear(inputs, units, bias=False)
+        self.shared = Linear(inputs, units, bias=False)
         self.scale_KH = nn.Parameter(torch.randn(members, units))
         self.bias_KH = nn.Parameter(torch.empty(members, units).uniform_(-1, 1) * inputs**-0.5)
 
@@ -153,7 +154,7 @@ class EnsembleLinear(nn.Module):
 
     def __init__(self, inputs: int, units: int, members: int) -> None:
         super().__init__()
-        self.shared = nn.Linear(inputs, units, bias=False)
+        self.shared = Linear(inputs, units, bias=False)
         self.scale_in_KD = nn.Parameter(torch.ones(members, inputs))
         self.scale_out_KH = nn.Parameter(torch.ones(members, units))
         self.bias_KH = nn.Parameter(torch.empty(members, units).uniform_(-1, 1) * inputs**-0.5)
