@@ -111,7 +111,12 @@ class Task(Kinded):
     def players(self, network: nn.Module) -> tuple[Player, ...]:
         """One player that updates everything, unless the task says otherwise. `network(batch)` gives the output."""
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-        return (Player("model", named, lambda batch: self.loss(network(batch), batch)),)
+        return (Player("model", named, lambda batch: self.loss(self.forward(network, batch), batch)),)
+
+    def forward(self, network: nn.Module, batch: Batch) -> Any:
+        """What the network says of a batch, for `loss`, `measure` and `predict`: `network(batch)`, unless the task asks
+        in another way (hides tokens, goes on with its own answer). `network.training` tells training."""
+        return network(batch)
 
     def refer(self, output: Any, batch: Batch) -> Tensor:
         """What is remembered of each row as the network says it before training, (B, …); see engine/reference.py."""

@@ -155,8 +155,9 @@ def architecture(tree: Mapping[str, Any], fitted: Mapping[str, Field], rows: int
         task = {"kind": best, **task}
     tree["task"] = {**task, "target": target}
     kind = find(Task, task["kind"])
-    alone = kind.self_supervised
-    forms = {name: field.layout.form for name, field in fitted.items() if (name == target) == alone}
+    learns = kind(target=target) if target else None
+    read = learns.inputs(fitted) if learns is not None else fitted
+    forms = {name: field.layout.form for name, field in read.items()}
     tree["model"] = _model(tree.get("model"), kind, forms, rows)
     return tree
 

@@ -70,7 +70,7 @@ def evaluate(
     for positions in batches(store, batch_size, limit):
         stored = store.gather(positions)
         batch = prepare_batch(stored, fields, device)
-        output = network(batch)
+        output = task.forward(network, batch)
         loss, counted = task.loss(output, batch)
         total, count = total + float(loss), count + int(counted)
         predicted = {

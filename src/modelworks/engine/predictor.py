@@ -45,7 +45,7 @@ class Predictor:
     ) -> None:
         self.network, self.task, self.batch_size = network.eval(), task, batch_size
         self.fields = dict(fields)
-        self.inputs = task.inputs(fields)
+        self.inputs = {n: f for n, f in task.inputs(fields).items() if n != task.target or task.self_supervised}
         self.counts = Counts()
 
     @classmethod
@@ -92,7 +92,7 @@ class Predictor:
             for name, result in encoded.items():
                 stored |= _pick(name, result.values, result.lengths, rows)
             device = next(self.network.parameters()).device
-            output = self.network(prepare_batch(stored, self.inputs, device))
+            output = self.task.forward(self.network, prepare_batch(stored, self.inputs, device))
             predicted = {name: value.cpu().numpy() for name, value in self.task.predict(output).items()}
             pieces.append(self.task.answer(predicted, self.fields))
         answers: dict[str, list[Any]] = {}

@@ -36,7 +36,7 @@ class Language(Task):
 
     tied: bool = False
     """Read the next token off with the table that tokens are embedded with (Press & Wolf 2017)."""
-    softcap: float | None = Setting(default=15.0, gt=0)
+    softcap: float | None = Setting(default=None, gt=0)
     """Bound of the logits, c·tanh(z/c) (Gemma 2)."""
     start: Literal["zeros", "normal"] = "zeros"
     """How the head's own table starts: zeros say that every token is equally likely; normal is N(0, 0.02²)."""
