@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelworks.core.dataset import Dataset
-from modelworks.core.errors import DataError
+from modelworks.core.errors import DataError, UserError
 from modelworks.engine import repeats
 from modelworks.engine.clean import REASONS, Clean, clean
 from modelworks.engine.split import Split, split
@@ -139,3 +139,15 @@ def test_cleaned_rows_are_not_split():
     assert notes["duplicate_rows"] == 0
     again, _ = clean(done, Clean(), "y", ["x"])
     assert (again.splits == done.splits).all()
+
+
+def test_documents_are_screened_by_rule_and_counted():
+    sentence = "A proper sentence about the weather and the sea."
+    data = dataset(text=[sentence, "short", "", sentence, "Another sentence of the usual kind here."])
+    cleaned, report = clean(data, Clean(documents={"characters": [20, 1000]}), None, ["text"])
+    assert cleaned.count("drop") == 3
+    assert report.rows_out == 2
+    assert report.counts["document: copy"] == 1
+    assert sum(report.counts.values()) == 3
+    with pytest.raises(UserError, match="one column of text"):
+        clean(data, Clean(documents={}), None, ["text", "other"])

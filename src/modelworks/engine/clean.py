@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
-from modelworks.core.errors import DataError
+from modelworks.core.errors import DataError, UserError
 from modelworks.core.profile import MISSING
 from modelworks.core.settings import Settings
+from modelworks.engine import corpora
 from modelworks.engine.repeats import missing_cells, row_keys, runs
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from modelworks.core.dataset import Dataset
 
-REASONS = ("", "missing target", "duplicate", "conflicting")
+REASONS = ("", "missing target", "duplicate", "conflicting", *corpora.REASONS[1:])
 """Why a row was dropped, by code; 0 is a row that is kept."""
 _EXAMPLES = 20
 
@@ -38,6 +39,8 @@ class Clean(Settings):
     keeps equal inputs together anyway; they are counted in the report."""
     missing_target: Literal["drop", "error"] = "drop"
     """What to do with rows that have no target."""
+    documents: corpora.Corpora | None = None
+    """For a corpus of texts: which documents to leave out by rule, as copies or as near copies (engine/corpora.py)."""
     missing: list[str] | None = None
     """Words that mean "no value" in the target; None: the usual ones (empty, NA, null, ?, …)."""
 
@@ -92,6 +95,8 @@ def clean(
         codes[live & _missing_target(dataset, settings, target)] = 1
         if codes.any():
             _missing_found(dataset, settings, report, target, inputs)
+    if settings.documents is not None:
+        _screen(dataset, settings.documents, report, live & (codes == 0), inputs)
     if inputs:
         _repeats(dataset, settings, report, live & (codes == 0), target, inputs)
     report.counts = {
@@ -109,6 +114,23 @@ def clean(
     splits = np.zeros(dataset.rows, np.uint8) if dataset.splits is None else dataset.splits.copy()
     splits[~live] = drop
     return dataset.with_splits(splits), report
+
+
+def _screen(
+    dataset: Dataset, settings: corpora.Corpora, report: Report, mask: np.ndarray, inputs: Sequence[str]
+) -> None:
+    """Mark the documents that the rules leave out."""
+    if len(inputs) != 1:
+        raise UserError(
+            f"clean.documents looks at one column of text, the inputs are: {', '.join(inputs)}",
+            "leave it out, or ignore the other columns under fields:",
+        )
+    screened = corpora.screen(dataset, inputs[0], settings, mask)
+    assert report.codes is not None
+    found = screened.codes > 0
+    report.codes[found] = screened.codes[found] + REASONS.index(corpora.REASONS[1]) - 1
+    report.found |= screened.counts
+    report.examples |= screened.examples
 
 
 def _missing_target(dataset: Dataset, settings: Clean, target: str) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""A Run written for other programs gives the same logits when it is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from modelworks.cli import main
+from modelworks.core.run import RunFolder
+from modelworks.engine import foreign
+from modelworks.engine.predictor import Predictor
+
+TEXT = "\n".join(f"Line {n}: the quick brown fox jumps over {n % 7} lazy dogs." for n in range(400))
+SMALL = [
+    "--model.depth=2",
+    "--model.width=32",
+    "--model.heads=2",
+    "--train.steps=3",
+    "--train.threads=1",
+    "--quiet",
+]
+
+
+def trained(folder: Path, *flags: str) -> Predictor:
+    (folder / "t.txt").write_text(TEXT)
+    corpus = ["--fields.text.tokens=bpe", "--fields.text.vocabulary=300", "--fields.text.length=16"]
+    assert main(["train", "t.txt", "--task=language", "--name=t", *corpus, *SMALL, *flags]) == 0
+    return Predictor.load(RunFolder.find("t"))
+
+
+@pytest.mark.parametrize(
+    "format, flags", [("hf", []), ("hf", ["--model.preset=llama"]), ("gguf", ["--model.preset=llama"])]
+)
+def test_what_is_read_back_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, flags: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predictor = trained(tmp_path, *flags)
+    assert main(["export", "t", "--format", format, "--output", "out"]) == 0
+    found = foreign.read("out" if format == "hf" else "out/t.gguf")
+    from modelworks.engine.network import build
+    from modelworks.engine.recipe import of_run
+
+    recipe = of_run(RunFolder.find("t").recipe_tree(), "recipe.yaml")
+    again = build(recipe.model, recipe.task, predictor.fields, 1).eval()
+    found.load(again)
+    batch = {"text": torch.randint(0, 300, (2, 16))}
+    with torch.inference_mode():
+        ours, theirs = (n.head.logits(n.model(batch)) for n in (predictor.network, again))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_characters_have_no_tokenizer_to_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text(TEXT)
+    assert main(["train", "t.txt", "--task=language", "--name=t", *SMALL]) == 0
+    assert main(["export", "t", "--format=hf", "--output=out"]) == 2
+    assert "tokens: bpe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
