@@ -56,7 +56,12 @@ def test_the_word_that_decides_is_highlighted(tmp_path: Path, monkeypatch: pytes
         lines.append(json.dumps({"text": " ".join(words), "label": label, "split": split}))
     (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "t.jsonl", "--target=label", "--name=t", "--quiet", "--train.threads=1", "--model=bag"]) == 0
+    assert (
+        main(
+            ["train", "t.jsonl", "--target=label", "--name=t", "--quiet", "--train.threads=1", "--model=bag"]
+        )
+        == 0
+    )
     gallery = json.loads((tmp_path / "runs" / "t" / "gallery.json").read_text("utf-8"))
     assert len(gallery) >= 10
     for entry in gallery:

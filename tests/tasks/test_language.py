@@ -14,11 +14,12 @@ from torch import nn
 from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
 from modelworks.engine import judge
-from modelworks.engine.network import Network
+from modelworks.engine.network import Network, build
 from modelworks.engine.packed import Packed
 from modelworks.engine.prepare import fit, prepare
 from modelworks.fields.corpus import Corpus
 from modelworks.metrics.language import LanguageMeter
+from modelworks.models.transformer import Transformer
 from modelworks.tasks.language import Language
 
 
@@ -92,3 +93,22 @@ def test_the_cap_bounds_the_logits(corpus) -> None:
     fields, _ = corpus
     head = Language(target="text", softcap=2.0, start="normal").head(3, 0, fields)
     assert head.logits(1e6 * torch.ones(1, 3)).abs().max() <= 2.0
+
+
+def test_experts_are_balanced(corpus) -> None:
+    """The balancing loss is in the training loss, with its weight, and not in the evaluation's."""
+    fields, store = corpus
+    model = Transformer(width=16, depth=2, heads=2, experts=4, active=2, dropout=0.0)
+    batch = Packed(store, "text", 7, whole=False).gather(np.arange(8))
+    losses = []
+    for weight in (0.0, 0.5):
+        task = Language(target="text", balance=weight)
+        network = build(model, task, fields, 0)
+        total, count = task.loss(task.forward(network, batch), batch)
+        losses.append(float(total.detach() / count))
+        total.backward()
+        assert all(p.grad is not None for p in network.parameters())
+    assert losses[1] - losses[0] == pytest.approx(0.5 * float(network.model.balance.detach()), rel=1e-4)
+    network.eval()
+    total, count = task.loss(task.forward(network, batch), batch)
+    assert float(total.detach() / count) == pytest.approx(losses[0], rel=1e-5)

@@ -92,9 +92,9 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
     flags = {key: value for key, value in flags.items() if value is not None}
     tree = compose(tree, flags, changes)
     if tree.get("init") and not (tree.get("task") or tree.get("target") or resume):
-        from modelworks.engine import origin
+        from modelworks.engine.origin import task_of
 
-        tree["task"] = origin.task_of(str(tree["init"]))
+        tree["task"] = task_of(str(tree["init"]))
     checked = Recipe.check(tree, origin)
     tree["data"] = checked.data
     if self_supervised(tree):

@@ -45,7 +45,9 @@ class Predictor:
     ) -> None:
         self.network, self.task, self.batch_size = network.eval(), task, batch_size
         self.fields = dict(fields)
-        self.inputs = {n: f for n, f in task.inputs(fields).items() if n != task.target or task.self_supervised}
+        self.inputs = {
+            n: f for n, f in task.inputs(fields).items() if n != task.target or task.self_supervised
+        }
         self.counts = Counts()
 
     @classmethod

@@ -42,6 +42,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.weights: Weights = weights
         self.out_features, self.in_features = weight_OI.shape
+        self.bias: Tensor | None
         self.register_buffer("bias", None if bias_O is None else bias_O.detach().float(), persistent=False)
         self._scale_O: Tensor | None = None
         weight_OI = weight_OI.detach()
@@ -91,6 +92,8 @@ class PackedNorm(nn.Module):
         width = norm.normalized_shape[-1]
         self._share = 1 / width
         eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
+        self.eps: Tensor
+        self.weight: Tensor | None
         self.register_buffer("eps", torch.full((1,), eps), persistent=False)
         weight = None if norm.weight is None else norm.weight.detach().float()
         self.register_buffer("weight", weight, persistent=False)

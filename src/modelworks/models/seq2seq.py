@@ -14,7 +14,7 @@ B rows, S steps read, T steps written, D width, R hypotheses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Setting
@@ -122,7 +122,7 @@ class Network(nn.Module):
             "read": Position(settings.positions, width, settings.heads, source.length),
             "write": Position(settings.positions, width, settings.heads, target.length, causal=True),
         }
-        self.positions = nn.ModuleDict(places)
+        self.positions: Any = nn.ModuleDict(places)
         common = {
             "act": settings.activation,
             "gated": settings.gated,
@@ -132,10 +132,10 @@ class Network(nn.Module):
             "attention_dropout": settings.attention_dropout,
             "bias": settings.bias,
         }
-        self.encoder = nn.ModuleList(
+        self.encoder: Any = nn.ModuleList(
             Block(width, settings.heads, hidden, **common) for _ in range(settings.depth)
         )
-        self.decoder = nn.ModuleList(
+        self.decoder: Any = nn.ModuleList(
             DecoderBlock(width, settings.heads, hidden, width, **common)
             for _ in range(settings.decoder_depth or settings.depth)
         )

@@ -192,7 +192,7 @@ class Network(nn.Module):
         self.norm0 = self._norm(settings, settings.embedding_norm)
         self.dropout = nn.Dropout(settings.dropout)
         self.value_residual = settings.value_residual
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             Block(
                 width,
                 settings.heads,
@@ -233,7 +233,8 @@ class Network(nn.Module):
     @property
     def balance(self) -> Tensor | None:
         """Mean load-balancing loss of the last pass's experts (see layers/moe.py); None where there are none."""
-        found = [b.feedforward.balance for b in self.blocks if isinstance(b.feedforward, Experts)]
+        layers = [b.feedforward for b in self.blocks if isinstance(b.feedforward, Experts)]
+        found = [layer.balance for layer in layers if layer.balance is not None]
         return torch.stack(found).mean() if found else None
 
     def forward(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:

@@ -8,7 +8,7 @@ B rows, T tokens, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ class Language(Task):
     """Read the next token off with the table that tokens are embedded with (Press & Wolf 2017)."""
     softcap: float | None = Setting(default=None, gt=0)
     """Bound of the logits, c·tanh(z/c) (Gemma 2)."""
+    balance: float = Setting(default=0.01, ge=0)
+    """Weight of the experts' load-balancing loss, of models that have experts (Fedus et al. 2021)."""
     start: Literal["zeros", "normal"] = "zeros"
     """How the head's own table starts: zeros say that every token is equally likely; normal is N(0, 0.02²)."""
 
@@ -85,11 +87,19 @@ class Language(Task):
             raise UserError("this model has no table of tokens to tie the head to", "set task.tied: false")
         head.tie(table)
 
+    def forward(self, network: nn.Module, batch: Batch) -> Scores:
+        scores = network(batch)
+        balance = getattr(network.model, "balance", None) if network.training else None
+        return scores if balance is None else replace(scores, balance=balance)
+
     def loss(self, output: Scores, batch: Batch) -> tuple[Tensor, Tensor]:
         next_N = batch[f"{self.target}.next"].flatten()
         x_ND = output.features.flatten(0, -2)
         total = linear_cross_entropy(x_ND, output.weight_VD, next_N, output.softcap)
-        return total, (next_N >= 0).sum()
+        count = (next_N >= 0).sum()
+        if output.balance is not None:
+            total = total + self.balance * count * output.balance
+        return total, count
 
     def measure(self, output: Scores, batch: Batch) -> dict[str, Tensor]:
         next_BT = batch[f"{self.target}.next"]
@@ -129,6 +139,8 @@ class Scores:
     """(B, T, D)"""
     weight_VD: Tensor
     softcap: float | None
+    balance: Tensor | None = None
+    """Of the model's experts, in training."""
 
 
 class Head(nn.Module):

@@ -136,7 +136,7 @@ class Mask(Task):
         draw = by_chance(tokens_BT) if network.training else by_number(batch["row"], tokens_BT)
         return self._ask(network, batch, draw)
 
-    def _ask(self, network: nn.Module, batch: Batch, draw: Draws) -> Answers:
+    def _ask(self, network: Any, batch: Batch, draw: Draws) -> Answers:
         hidden = self.hide(batch, draw)
         seen = {**batch, self.target: hidden.tokens_BT}
         if not network.training:  # windows are padded in evaluation alone
