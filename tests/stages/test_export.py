@@ -12,6 +12,7 @@ from modelworks.core.run import RunFolder
 from modelworks.engine import foreign
 from modelworks.engine.predictor import Predictor
 
+LLAMA = ["--model.preset=llama", "--model.kv_heads=1", "--model.hidden=64"]
 TEXT = "\n".join(f"Line {n}: the quick brown fox jumps over {n % 7} lazy dogs." for n in range(400))
 SMALL = [
     "--model.depth=2",
@@ -31,7 +32,7 @@ def trained(folder: Path, *flags: str) -> Predictor:
 
 
 @pytest.mark.parametrize(
-    "format, flags", [("hf", []), ("hf", ["--model.preset=llama"]), ("gguf", ["--model.preset=llama"])]
+    "format, flags", [("hf", []), ("hf", LLAMA), ("gguf", LLAMA)]
 )
 def test_what_is_read_back_says_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, flags: list[str]

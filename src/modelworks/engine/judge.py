@@ -16,8 +16,8 @@ from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.store import Rows
 
 _BASELINE_ROWS = 200_000
-_STEPS = 16_384
-"""Steps of fixed length that a batch holds at the most, whatever its rows."""
+STEPS = 16_384
+"""Steps of sequences that a batch holds at the most, whatever its rows."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,24 @@ class Mistake:
 
 
 def batches(store: Rows, size: int, limit: int | None = None) -> Iterator[np.ndarray]:
-    """Positions in order; ragged stores in chunks of like length, for less padding."""
+    """Positions in order; ragged stores in chunks of like length, for less padding, of at most STEPS steps."""
     ragged = next((name for name, column in store.columns.items() if column.ragged), None)
     window, rows = size * 64, min(len(store), limit or len(store))
     for start in range(0, rows, window):
         positions = np.arange(start, min(start + window, rows))
-        if ragged is not None:
-            positions = positions[np.argsort(store.lengths(ragged, positions), kind="stable")]
-        yield from (positions[i : i + size] for i in range(0, len(positions), size))
+        if ragged is None:
+            yield from (positions[i : i + size] for i in range(0, len(positions), size))
+            continue
+        lengths = store.lengths(ragged, positions)
+        order = np.argsort(lengths, kind="stable")
+        positions, lengths = positions[order], np.maximum(lengths[order], 1)
+        first = 0
+        while first < len(positions):
+            last = min(first + size, len(positions))
+            while last - first > 1 and (last - first) * lengths[last - 1] > STEPS:
+                last = first + max((last - first) // 2, 1)
+            yield positions[first:last]
+            first = last
 
 
 @torch.no_grad()
@@ -61,7 +71,7 @@ def evaluate(
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    batch_size = max(1, min(batch_size, _STEPS // store.steps))
+    batch_size = max(1, min(batch_size, STEPS // store.steps))
     meter = task.meter(fields, bootstrap, seed)
     trivial = task.meter(fields, bootstrap, seed) if baseline is not None else None
     total, count = 0.0, 0

@@ -23,6 +23,8 @@ from torch import Tensor
 
 RESIDENT = 128 << 20
 """Bytes gathered from a large store before its mapped pages are given back to the system."""
+STRIDE = 8
+"""Ragged batches are padded to multiples of it: oneDNN keeps a program of a megabyte or two for each shape."""
 
 SMALL = 64 << 10
 """Bytes of a column up to which it is read: a mapping costs an open file, and tables may have thousands of columns."""
@@ -76,6 +78,7 @@ class Store:
         self.folder, self.columns, self.rows = folder, columns, rows
         self._values: dict[str, Tensor] = {}
         self._starts: dict[str, Tensor] = {}
+        self._most: dict[str, int] = {}
         self._maps: list[mmap.mmap] = []
         self._gathered = 0
         allow_files(len(columns))
@@ -83,6 +86,7 @@ class Store:
             self._values[name] = self._map(column)
             if column.ragged:
                 lengths = np.fromfile(folder / f"{column.file}.lengths", np.int32)
+                self._most[name] = int(lengths.max(initial=0))
                 self._starts[name] = torch.from_numpy(
                     np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
                 )
@@ -126,7 +130,8 @@ class Store:
         return self._values["row"].numpy()[positions]
 
     def gather(self, positions: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """The stored values of these positions; ragged fields padded with 0 to the longest of the batch."""
+        """The stored values of these positions; ragged fields padded with 0 to the longest of the batch,
+        rounded up to a multiple of STRIDE but never beyond the longest of the split."""
         index_B = torch.from_numpy(positions)
         batch: dict[str, Tensor] = {}
         for name in names or self.columns:
@@ -135,7 +140,9 @@ class Store:
                 starts = self._starts[name]
                 first_B = starts[index_B]
                 length_B = starts[index_B + 1] - first_B
-                longest = int(length_B.max()) if len(length_B) else 0
+                longest = (
+                    min(-(-int(length_B.max()) // STRIDE) * STRIDE, self._most[name]) if len(length_B) else 0
+                )
                 steps_T = torch.arange(longest)
                 padding_BT = steps_T >= length_B[:, None]
                 picked = (first_B[:, None] + steps_T).clamp_(max=max(len(values) - 1, 0))
