@@ -32,6 +32,8 @@ class Model(Kinded):
     """The forms of input it reads (see core/field.py)."""
     gives: ClassVar[tuple[Features, ...]] = ("row",)
     """What it can be built to give."""
+    presets: ClassVar[tuple[str, ...]] = ()
+    """Settings that stand for many others: where one is given, what a task would suggest is left out."""
     several: ClassVar[bool] = False
     """Whether it takes more than one input."""
 

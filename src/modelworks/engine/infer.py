@@ -166,7 +166,8 @@ def _model(given: Any, task: type[Task], forms: Mapping[str, str], rows: int) ->
     given = {"kind": given} if isinstance(given, str) else dict(given or {})
     suited = task.architecture()
     if suited and given.get("kind", suited["kind"]) == suited["kind"]:
-        return {**suited, **given}
+        named = any(given.get(name) for name in find(Model, suited["kind"]).presets)
+        return {"kind": suited["kind"], **given} if named else {**suited, **given}
     if "kind" not in given:
         given = {"kind": default_model(forms, rows, task.features), **given}
     return given

@@ -63,6 +63,7 @@ class Transformer(Model):
     """Transformer: an encoder, or a decoder where the task asks for what comes next."""
 
     forms: ClassVar[tuple[str, ...]] = ("tokens", "frames")
+    presets: ClassVar[tuple[str, ...]] = ("preset", "dial")
     gives: ClassVar[tuple[Features, ...]] = ("row", "token", "next")
 
     preset: Literal["gpt2", "llama", "qwen", "nanochat", "bert", "minilm"] | None = None
