@@ -31,9 +31,7 @@ def trained(folder: Path, *flags: str) -> Predictor:
     return Predictor.load(RunFolder.find("t"))
 
 
-@pytest.mark.parametrize(
-    "format, flags", [("hf", []), ("hf", LLAMA), ("gguf", LLAMA)]
-)
+@pytest.mark.parametrize("format, flags", [("hf", []), ("hf", LLAMA), ("gguf", LLAMA)])
 def test_what_is_read_back_says_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, flags: list[str]
 ) -> None:
