@@ -82,7 +82,7 @@ class Language(Task):
     def connect(self, model: nn.Module, head: nn.Module) -> None:
         if not self.tied or not isinstance(head, Head):
             return
-        table = getattr(model, "embedding", None)
+        table: Any = getattr(model, "embedding", None)
         if not isinstance(table, nn.Embedding) or table.weight.shape[1] != model.width:
             raise UserError("this model has no table of tokens to tie the head to", "set task.tied: false")
         head.tie(table)
