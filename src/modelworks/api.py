@@ -61,6 +61,7 @@ def train(
     *,
     task: Any = None,
     model: Any = None,
+    init: str | None = None,
     name: str | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -71,21 +72,14 @@ def train(
     """Train on a file, a folder, `sample:NAME`, a data frame or a recipe; returns the Run.
 
     `settings` is laid over what is inferred: `{"train": {"epochs": 3}, "fields": {"age": {"scale": "minmax"}}}`."""
-    from modelworks.stages.train import train as run_train
+    from modelworks.engine.intake import draft
+    from modelworks.stages.train import run_recipe
 
-    folder = run_train(
-        source,
-        target,
-        task=task,
-        model=model,
-        name=name,
-        seed=seed,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        settings=settings,
+    changes = settings or {}
+    tree = draft(
+        source, changes, target=target, task=task, model=model, init=init, name=name, seed=seed, resume=resume
     )
-    return Run(folder.path)
+    return Run(run_recipe(tree, changes, resume=resume, overwrite=overwrite, quiet=quiet).path)
 
 
 def load(run: str | Path) -> Run:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelworks.core.errors import UserError
-from modelworks.engine.beam import beam_search
 from modelworks.engine.generate import Generator
 from modelworks.engine.sampling import Sampling
+from modelworks.layers.beam import beam_search
 
 
 def table(seed: int, size: int) -> dict[tuple[int, ...], torch.Tensor]:

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from modelworks.core.errors import UserError
-from modelworks.engine.beam import Hypothesis, beam_search
 from modelworks.engine.constrain import Grammar, State, Vocabulary
 from modelworks.engine.sampling import Sampler, Sampling, uniforms
 from modelworks.engine.speculate import Draft, Lookup, read
 from modelworks.engine.textstream import TextStream
+from modelworks.layers.beam import Hypothesis, beam_search
 
 PIECE = 8192
 """Tokens of all rows together that are read in one pass; longer prompts are read in pieces."""

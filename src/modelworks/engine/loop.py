@@ -201,6 +201,7 @@ def loop(
     while not stop:  # again only after a rewind
         rewound = False
         for epoch, positions in batches(len(rows), size, seed, state.samples, lengths):
+            here = rows.at(epoch)
             factor = train.schedule.factor(state.step, _horizon(train, total, state)) * (
                 plateau.factor if plateau else 1.0
             )
@@ -215,7 +216,7 @@ def loop(
                     captured,
                     watches,
                     fields,
-                    rows.at(epoch),
+                    here,
                     positions,
                     train,
                     seed,
@@ -227,7 +228,7 @@ def loop(
             else:
                 metrics = {}
             if verdict.action != "ok":
-                named = ", ".join(map(str, rows.at(epoch).row_numbers(positions[:8]).tolist())) + (
+                named = ", ".join(map(str, here.row_numbers(positions[:8]).tolist())) + (
                     ", …" if len(positions) > 8 else ""
                 )
                 message = f"step {state.step}: {verdict.reason}; rows {named}"

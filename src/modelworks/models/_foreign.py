@@ -240,3 +240,21 @@ def unlike(model: Any, wanted: Mapping[str, Iterable[Any]]) -> list[str]:
         for name, allowed in wanted.items()
         if getattr(model, name) not in tuple(allowed)
     ]
+
+
+def decoder_tree(model: Any, size: int, length: int) -> dict[str, Any]:
+    """What config.json says of every decoder with rotary positions and norms by root mean square."""
+    heads, kv_heads, width = shape(model)
+    return {
+        "vocab_size": size,
+        "hidden_size": model.width,
+        "intermediate_size": hidden(model),
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": width,
+        "hidden_act": THEIR_ACTIVATIONS[model.activation],
+        "max_position_embeddings": length,
+        "rms_norm_eps": model.eps,
+        **rope_tree(model),
+    }

@@ -10,11 +10,11 @@ from modelworks.models._foreign import (
     THEIR_ACTIVATIONS,
     Config,
     Part,
+    decoder_tree,
     halves,
     hidden,
     joined,
     pairs,
-    rope_tree,
     rotated,
     shape,
     unlike,
@@ -106,22 +106,12 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
 
 
 def write(model: Any, task: Mapping[str, Any], size: int, length: int) -> dict[str, Any]:
-    kind, (heads, kv_heads, width) = _type(model), shape(model)
+    kind = _type(model)
     tree: dict[str, Any] = {
         "model_type": kind,
-        "vocab_size": size,
-        "hidden_size": model.width,
-        "intermediate_size": hidden(model),
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": width,
-        "hidden_act": THEIR_ACTIVATIONS[model.activation],
-        "max_position_embeddings": length,
-        "rms_norm_eps": model.eps,
+        **decoder_tree(model, size, length),
         "attention_dropout": model.attention_dropout,
         "tie_word_embeddings": bool(task.get("tied")),
-        **rope_tree(model),
     }
     if kind in ("llama", "qwen3"):
         tree["attention_bias"] = model.bias

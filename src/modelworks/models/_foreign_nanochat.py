@@ -9,10 +9,8 @@ from modelworks.models._foreign import (
     THEIR_ACTIVATIONS,
     Config,
     Part,
-    hidden,
-    rope_tree,
+    decoder_tree,
     rotated,
-    shape,
     unlike,
 )
 
@@ -60,22 +58,11 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
 
 
 def write(model: Any, task: Mapping[str, Any], size: int, length: int) -> dict[str, Any]:
-    heads, kv_heads, width = shape(model)
     return {
         "model_type": "nanochat",
-        "vocab_size": size,
-        "hidden_size": model.width,
-        "intermediate_size": hidden(model),
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": width,
-        "hidden_act": THEIR_ACTIVATIONS[model.activation],
-        "max_position_embeddings": length,
-        "rms_norm_eps": model.eps,
+        **decoder_tree(model, size, length),
         "final_logit_softcapping": task.get("softcap"),
         "tie_word_embeddings": bool(task.get("tied")),
-        **rope_tree(model),
     }
 
 

@@ -84,39 +84,6 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     return 0
 
 
-def train(
-    source: Any,
-    target: str | None = None,
-    *,
-    task: Any = None,
-    model: Any = None,
-    init: str | None = None,
-    name: str | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    quiet: bool = False,
-    settings: Mapping[str, Any] | None = None,
-) -> RunFolder:
-    """Train on a file, a folder, `sample:NAME`, a data frame or a recipe; returns the Run.
-
-    `settings` is laid over the rest: `{"train": {"epochs": 3}, "fields": {"age": {"scale": "minmax"}}}`."""
-    from modelworks.engine.intake import draft
-
-    tree = draft(
-        source,
-        settings or {},
-        target=target,
-        task=task,
-        model=model,
-        init=init,
-        name=name,
-        seed=seed,
-        resume=resume,
-    )
-    return run_recipe(tree, settings or {}, resume=resume, overwrite=overwrite, quiet=quiet)
-
-
 def run_recipe(
     tree: Mapping[str, Any],
     changes: Mapping[str, Any],
