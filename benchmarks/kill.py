@@ -1,17 +1,22 @@
 """kill -9 at seeded moments, then `train --resume`: every Run must equal the uninterrupted one to the bit.
 
     python benchmarks/kill.py --points 30 --seed 0
+    python benchmarks/kill.py --points 30 --parts pretrain,instruct,prefer --data DIR
 
 Three small trainings take turns: pictures (augmentation, dropout, moving average), a table with text (early stopping)
-and sentences of many lengths (a recurrent network). A third of the points lie inside the saving of a checkpoint, at
-chosen calls; half of those files are also cut in two, as a power cut may. Others lie in what a Run writes before and
-after training; the rest are moments of start-up, preparation, training and evaluation. Every fourth resumed run is
-killed again, and every fifth finds its prepared data gone. Exit code 1 unless all are equal.
+and sentences of many lengths (a recurrent network). Or those of language models: pretraining on plays (Muon, dropout,
+moving average), LoRA on questions with answers, DPO on pairs; DIR has tinyshakespeare/input.txt.gz, alpaca_demo/*.json.gz.
+A third of the points lie inside the saving of a checkpoint, at chosen calls; half of those files are also cut in two,
+as a power cut may. Others lie in what a Run writes before and after training; the rest are moments of start-up,
+preparation, training and evaluation. Every fourth resumed run is killed again, and every fifth finds its prepared data
+gone. Exit code 1 unless all are equal.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import itertools
 import json
 import os
 import random
@@ -44,7 +49,26 @@ SENTENCES = [
     "train", "DATA/rows.csv", "--target", "answer", "--model", "rnn", "--fields.age=ignore", "--fields.size=ignore",
     "--fields.colour=ignore", "--train.epochs=3", "--train.checkpoint_steps=20", "--train.schedule.kind=plateau",
 ]  # fmt: skip
-WORKLOADS = {"pictures": PICTURES, "table": TABLE, "sentences": SENTENCES}
+PRETRAIN = [
+    "train", "DATA/plays.txt", "--task", "language", "--fields.text.tokens=bpe", "--fields.text.vocabulary=512",
+    "--fields.text.length=64", "--model.preset=llama", "--model.width=64", "--model.depth=2", "--model.heads=4",
+    "--model.kv_heads=2", "--model.hidden=128", "--model.dropout=0.1", "--train.batch_size=8", "--train.steps=80",
+    "--train.checkpoint_steps=9", "--train.ema=0.95", "--train.validate_every=15",
+]  # fmt: skip
+INSTRUCT = [
+    "train", "DATA/chat.json", "--task", "instruct", "--init", "BASE", "--fields.messages.length=128",
+    "--train.adapter.kind=lora", "--train.adapter.dropout=0.1", "--train.batch_size=8", "--train.epochs=2",
+    "--train.checkpoint_steps=5", "--train.validate_every=8",
+]  # fmt: skip
+PREFER = [
+    "train", "DATA/pairs.json", "--task", "prefer", "--init", "BASE", "--fields.chosen.length=256",
+    "--fields.rejected.length=256", "--train.batch_size=4", "--train.epochs=2", "--train.checkpoint_steps=4",
+    "--train.optimizer.lr=1e-4", "--train.validate_every=5",
+]  # fmt: skip
+PLAIN = {"pictures": PICTURES, "table": TABLE, "sentences": SENTENCES}
+LANGUAGE = {"pretrain": PRETRAIN, "instruct": INSTRUCT, "prefer": PREFER}
+"""The others start from the first's reference."""
+WORKLOADS = PLAIN | LANGUAGE
 ALWAYS = ["--name", "run", "--train.checkpoint_seconds=0", "--train.threads=1", "--evaluate.bootstrap=20"]
 # Moments of saving that must be among the points: (call, what the path ends with, also cut the file in half).
 SAVING = (
@@ -95,24 +119,9 @@ def write_rows(path: Path, rows: int = 1000) -> None:
     """A table with numbers, gaps, a category and a note of two to eight words."""
     dice = random.Random(0)
     words = [
-        "good",
-        "bad",
-        "fine",
-        "awful",
-        "great",
-        "poor",
-        "nice",
-        "ugly",
-        "red",
-        "blue",
-        "green",
-        "old",
-        "new",
-        "fast",
-        "slow",
-        "warm",
-        "cold",
-    ]
+        "good", "bad", "fine", "awful", "great", "poor", "nice", "ugly", "red", "blue", "green", "old", "new", "fast",
+        "slow", "warm", "cold",
+    ]  # fmt: skip
     lines = ["age,size,colour,note,answer"]
     for _ in range(rows):
         age, note = dice.gauss(0, 1), dice.choices(words, k=dice.randrange(2, 9))
@@ -123,6 +132,19 @@ def write_rows(path: Path, rows: int = 1000) -> None:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+
+
+def write_texts(folder: Path, data: Path) -> None:
+    """The beginning of the plays, 120 short questions with answers, 60 short pairs."""
+
+    def opened(name: str) -> str:
+        return gzip.decompress((data / name).read_bytes()).decode("utf-8")
+
+    (folder / "plays.txt").write_text(opened("tinyshakespeare/input.txt.gz")[:120_000], "utf-8")
+    for name, source, longest, rows in (("chat", "alpaca", 400, 120), ("pairs", "dpo", 1_400, 60)):
+        found = json.loads(opened(f"alpaca_demo/{source}_en_demo.json.gz"))
+        short = [row for row in found if len(json.dumps(row)) <= longest][:rows]
+        (folder / f"{name}.json").write_text(json.dumps(short), "utf-8")
 
 
 # ------------------------------------------------------------------------------------------- running
@@ -190,7 +212,8 @@ def kill(process: subprocess.Popen[bytes], folder: Path, phase: str, delay: floa
 def reference(workload: str, folder: Path, data: Path) -> Reference:
     """The uninterrupted run, and the moments of its writing."""
     folder.mkdir(parents=True)
-    command = [part.replace("DATA", str(data)) for part in WORKLOADS[workload]] + ALWAYS
+    base = str(folder.parent / "reference-pretrain" / "runs" / "run")
+    command = [part.replace("DATA", str(data)).replace("BASE", base) for part in WORKLOADS[workload]] + ALWAYS
     log = folder / "calls.jsonl"
     seconds = timed(start(command, folder, ["--log", str(log)]), folder)
     return Reference(folder, command, seconds, [json.loads(line) for line in log.read_text().splitlines()])
@@ -223,12 +246,8 @@ def trial(point: Point, known: Reference, folder: Path, dice: random.Random) -> 
     if point.forget:
         shutil.rmtree(folder / "store", ignore_errors=True)
     resume = [*known.command, "--resume"]
-    if point.again and kill(
-        start(resume, folder),
-        folder,
-        "train",
-        dice.random() * 0.8 * (known.seconds["start"] + known.seconds["train"]),
-    ):
+    later = 0.8 * (known.seconds["start"] + known.seconds["train"])
+    if point.again and kill(start(resume, folder), folder, "train", dice.random() * later):
         left += f", then {state_of(folder / 'runs' / 'run')}"
     finish(start(resume, folder), folder)
     return left, differences(known.folder / "runs" / "run", folder / "runs" / "run")
@@ -294,23 +313,16 @@ _READERS: dict[str, Callable[[Path], Any] | None] = {
 def points(number: int, dice: random.Random, known: dict[str, Reference]) -> Iterator[Point]:
     """The seeded points: of each six, two inside a save, one in other writing, three by the clock."""
     names = list(known)
-    saves, writes, clocks = (
-        _turns(SAVING, dice),
-        _turns(WRITING, dice),
-        _turns(("train", "prepare", "train", "finish", "train", "start"), dice),
-    )
+    saves, writes = itertools.cycle(SAVING), itertools.cycle(WRITING)
+    clocks = itertools.cycle(("train", "prepare", "train", "finish", "train", "start"))
     for index in range(number):
         workload = names[(index + index // 3) % len(names)]
         extra = {"again": index % 4 == 3, "forget": index % 5 == 4}
         if index % 3 == 0 or index % 6 == 4:
-            call, ending, torn = next(saves if index % 3 == 0 else writes)
             saving = index % 3 == 0
-            calls = [
-                c
-                for c in known[workload].calls
-                if c["saving"] == saving and c["call"] == call and c["path"].endswith(ending)
-            ]
-            chosen = dice.choice(calls)
+            call, ending, torn = next(saves if saving else writes)
+            calls = [c for c in known[workload].calls if (c["call"], c["saving"]) == (call, saving)]
+            chosen = dice.choice([c for c in calls if c["path"].endswith(ending)])
             what = "/".join(Path(chosen["path"]).parts[-2:])
             where = f"{'save' if saving else 'write'}: {call} {what}{' (cut)' if torn else ''}"
             yield Point(index, workload, where, at=chosen["number"], torn=torn, **extra)
@@ -319,22 +331,19 @@ def points(number: int, dice: random.Random, known: dict[str, Reference]) -> Ite
             yield Point(index, workload, f"{phase} + {share:.0%}", phase=phase, share=share, **extra)
 
 
-def _turns(kinds: Sequence[Any], dice: random.Random) -> Iterator[Any]:
-    """Each in its turn, for ever."""
-    while True:
-        yield from kinds
-
-
 def examine(
     number: int,
     seed: int,
     work: Path,
-    workloads: Sequence[str] = tuple(WORKLOADS),
+    workloads: Sequence[str] = tuple(PLAIN),
+    data: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Run all points; how many came out equal."""
+    """Run all points; how many came out equal. `data`: where the texts of language models are."""
     dice = random.Random(seed)
     write_rows(work / "data" / "rows.csv")
+    if data is not None:
+        write_texts(work / "data", data)
     known = {name: reference(name, work / f"reference-{name}", work / "data") for name in workloads}
     saves = sum(call["saving"] for one in known.values() for call in one.calls)
     say(
@@ -368,15 +377,23 @@ def main() -> int:
     )
     parser.add_argument("--points", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", default=",".join(PLAIN), help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="texts, for the parts of language models")
     parser.add_argument("--keep", type=Path, help="work in this folder and keep what differs")
     args = parser.parse_args()
+    parts = [name for name in WORKLOADS if name in args.parts.split(",")]
+    texts = set(parts) & set(LANGUAGE)
+    if not parts or (texts and (args.data is None or "pretrain" not in texts)):
+        parser.error(
+            "--parts: names as above; those of language models want pretrain among them, and --data DIR"
+        )
     with tempfile.TemporaryDirectory(prefix="modelworks-kill-") as folder:
         work = args.keep or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        return int(
-            examine(args.points, args.seed, work.resolve(), say=lambda text: print(text, flush=True))
-            != args.points
+        equal = examine(
+            args.points, args.seed, work.resolve(), parts, args.data, lambda text: print(text, flush=True)
         )
+        return int(equal != args.points)
 
 
 if __name__ == "__main__":
