@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from modelworks.layers.linear import linear
 
-LIMIT = 1 << 24
-"""Logits held at once: 64 MiB in float32."""
+LIMIT = 1 << 22
+"""Logits held at once: 16 MiB in float32, so that a piece is worked on while the caches still hold it."""
 
 
 def logits(x: Tensor, weight_VD: Tensor, softcap: float | None = None) -> Tensor:
@@ -77,13 +77,14 @@ class _Pieces(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = x_ND.new_zeros((), dtype=torch.float32)
         dx_ND = torch.empty_like(x_ND) if wanted else None
-        dweight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted else None
+        # Laid out as inputs × outputs: so oneDNN makes it in half the time.
+        dweight_DV = weight_VD.new_zeros(weight_VD.shape[::-1], dtype=torch.float32) if wanted else None
         for start in range(0, len(x_ND), rows):
             x_CD, target_C = x_ND[start : start + rows], target_N[start : start + rows]
             logits_CV = logits(x_CD, weight_VD, softcap)
             log_CV = torch.log_softmax(logits_CV, -1)
             total += F.nll_loss(log_CV, target_C, ignore_index=-1, reduction="sum")
-            if dx_ND is None or dweight_VD is None:
+            if dx_ND is None or dweight_DV is None:
                 continue
             counts_C1 = (target_C >= 0).unsqueeze(1)
             grad_CV = log_CV.exp_()
@@ -93,14 +94,15 @@ class _Pieces(torch.autograd.Function):
             if softcap is not None:  # d c·tanh(z/c) = 1 − (logit/c)²
                 grad_CV *= 1 - (logits_CV / softcap).square_()
             grad_CV = grad_CV.to(x_CD.dtype)
-            torch.mm(grad_CV, weight_VD.to(x_CD.dtype), out=dx_ND[start : start + rows])
-            dweight_VD += grad_CV.mT @ x_CD
-        ctx.save_for_backward(dx_ND, dweight_VD)
+            dx_ND[start : start + rows] = linear(grad_CV, weight_VD.to(x_CD.dtype).t())
+            dweight_DV += linear(x_CD.t(), grad_CV.t())
+        ctx.save_for_backward(dx_ND, dweight_DV)
         ctx.weight_dtype = weight_VD.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        dx_ND, dweight_VD = ctx.saved_tensors
+        dx_ND, dweight_DV = ctx.saved_tensors
         (grad,) = grads
-        return dx_ND * grad.to(dx_ND.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None, None, None
+        dweight_VD = (dweight_DV * grad).t().to(ctx.weight_dtype, memory_format=torch.contiguous_format)
+        return dx_ND * grad.to(dx_ND.dtype), dweight_VD, None, None, None
