@@ -7,7 +7,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from modelworks.core.field import Layout
-from modelworks.models.bag import BUCKETS, GAIN, Bag
+from modelworks.layers.ngrams import MOST_ROWS
+from modelworks.models.bag import GAIN, Bag
 
 torch.set_num_threads(1)
 TEXT = {"x": Layout("tokens", (), size=30, length=8)}
@@ -46,7 +47,7 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_the_table_follows_the_vocabulary() -> None:
-    for size, rows in ((30, 30 + 64 * 30), (20_000, 20_000 + BUCKETS)):
+    for size, rows in ((30, 30 + 64 * 30), (20_000, 20_000 + MOST_ROWS)):
         assert Bag().build({"x": Layout("tokens", size=size)}).vectors.num_embeddings == rows
     assert Bag(ngrams=1).build(TEXT).vectors.num_embeddings == 30
 

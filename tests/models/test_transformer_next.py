@@ -29,6 +29,7 @@ SETTINGS = {
     "qk-norm": {"positions": "rope", "kv_heads": 2, "qk_norm": True, "bias": "qkv"},
     "plain-norms": {"positions": "rope", "qk_norm": True, "norm_weight": False, "normalisation": "rms"},
     "values": {"positions": "rope", "value_residual": True, "kv_heads": 2, "depth": 3},
+    "ngrams": {"positions": "rope", "ngrams": 3},
     "start": {"positions": "learned", "embedding_norm": True, "segments": 2},
     "experts": {"positions": "rope", "experts": 4, "active": 2, "gated": True},
     "llama3": {"positions": "rope", "rope_base": 500.0, "rope_scaling": {"factor": 4, "length": 16}},
@@ -101,7 +102,7 @@ def test_ragged_rows_with_a_cache(name: str) -> None:
     assert max(at) == 16
 
 
-@pytest.mark.parametrize("name", ["learned", "gqa", "window-alibi", "values"])
+@pytest.mark.parametrize("name", ["learned", "gqa", "window-alibi", "values", "ngrams"])
 def test_cut_and_keep(name: str) -> None:
     network, token_BT = body(name), tokens(3, 16)
     cache = network.new_cache(3, 16)
@@ -147,7 +148,7 @@ def test_a_cache_s_limits_are_told() -> None:
         Transformer(width=16).build(TOKENS, "token").new_cache(1, 4)
 
 
-@pytest.mark.parametrize("name", ["plain-norms", "values", "window-alibi", "gqa"])
+@pytest.mark.parametrize("name", ["plain-norms", "values", "ngrams", "window-alibi", "gqa"])
 def test_a_training_pass_is_recorded_exactly(name: str) -> None:
     """engine/capture.py replays a pass as a flat graph, or gives None where it cannot."""
     torch.manual_seed(0)

@@ -39,6 +39,8 @@ class Cache:
         # slot of weight 0 would spoil a sum if it held NaN.
         self.kv_LBCSE = torch.zeros(layers, rows, 2 * heads, length + 1, width, dtype=dtype, device=device)
         self.lengths = [0] * rows
+        self.token_BS: Tensor | None = None
+        """The tokens themselves, for models that look at the runs they form."""
 
     @property
     def rows(self) -> int:
@@ -71,7 +73,26 @@ class Cache:
             if len(index) != self.rows:
                 self.kv_LBCSE = old.new_zeros(old.shape[0], len(index), *old.shape[2:])
             self.kv_LBCSE[:, :, :, :used] = taken
+            if self.token_BS is not None:
+                self.token_BS = self.token_BS[at]
         self.lengths = lengths
+
+    def remember_tokens(self, none: int) -> None:
+        """Keep the tokens too; `none` stands for what is before the first."""
+        shape = (self.rows, self.slots + 1)
+        self.token_BS = torch.full(shape, none, dtype=torch.int64, device=self.kv_LBCSE.device)
+        self._none = none
+
+    def follow(self, token_BT: Tensor, back: int) -> Tensor:
+        """The `back` tokens before these new ones, (B, back), which are kept; `lengths` stay, for `span` moves them."""
+        if self.token_BS is None:
+            raise ValueError("this cache does not keep tokens")
+        length_B1 = self.length_B[:, None]
+        at_BP = length_B1 + torch.arange(-back, 0, device=token_BT.device)
+        before_BP = self.token_BS.gather(1, at_BP.clamp(min=0)).masked_fill(at_BP < 0, self._none)
+        at_BT = length_B1 + torch.arange(token_BT.shape[1], device=token_BT.device)
+        self.token_BS.scatter_(1, at_BT.clamp(max=self.slots), token_BT)
+        return before_BP
 
     def span(self, steps: int, length: Tensor | None, position: Position, blend: bool = False) -> Span:
         """Room for new steps of every row, and what attention needs to know of them; `lengths` grow."""

@@ -39,7 +39,7 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
         "positions": ["learned"], "order": ["post"], "normalisation": ["layer"], "norm_weight": [True],
         "embedding_norm": [True], "gated": [False], "kv_heads": [None, model.heads],
         "head_width": [None, model.width // model.heads], "qk_norm": [False], "window": [None],
-        "experts": [1], "value_residual": [False], "bias": [True], "activation": THEIR_ACTIVATIONS,
+        "experts": [1], "value_residual": [False], "ngrams": [1], "bias": [True], "activation": THEIR_ACTIVATIONS,
     }  # fmt: skip
     odd = unlike(model, wanted)
     if task.get("kind") == "language":

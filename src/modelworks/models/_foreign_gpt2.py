@@ -35,7 +35,7 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
         "positions": ["learned"], "order": ["pre"], "normalisation": ["layer"], "norm_weight": [True],
         "embedding_norm": [False], "gated": [False], "kv_heads": [None, model.heads],
         "head_width": [None, model.width // model.heads], "qk_norm": [False], "window": [None],
-        "experts": [1], "value_residual": [False], "segments": [0], "bias": [True, False],
+        "experts": [1], "value_residual": [False], "ngrams": [1], "segments": [0], "bias": [True, False],
         "activation": THEIR_ACTIVATIONS,
     }  # fmt: skip
     return unlike(model, wanted) + ([f"task.softcap: {task['softcap']}"] if task.get("softcap") else [])

@@ -99,8 +99,8 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
     kind = _type(model)
     wanted = {
         "positions": ["rope"], "order": ["pre"], "normalisation": ["rms"], "embedding_norm": [False],
-        "gated": [True], "experts": [1], "value_residual": [False], "segments": [0], "activation": THEIR_ACTIVATIONS,
-        "bias": {"llama": [True, False], "qwen2": ["qkv"]}.get(kind, [False]),
+        "gated": [True], "experts": [1], "value_residual": [False], "ngrams": [1], "segments": [0],
+        "activation": THEIR_ACTIVATIONS, "bias": {"llama": [True, False], "qwen2": ["qkv"]}.get(kind, [False]),
     }  # fmt: skip
     return unlike(model, wanted) + ([f"task.softcap: {task['softcap']}"] if task.get("softcap") else [])
 

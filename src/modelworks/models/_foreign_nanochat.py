@@ -52,7 +52,7 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
     wanted = {
         "positions": ["rope"], "order": ["pre"], "normalisation": ["rms"], "norm_weight": [False],
         "embedding_norm": [True], "qk_norm": [True], "gated": [False], "bias": [False], "window": [None],
-        "experts": [1], "value_residual": [False], "segments": [0], "activation": THEIR_ACTIVATIONS,
+        "experts": [1], "value_residual": [False], "ngrams": [1], "segments": [0], "activation": THEIR_ACTIVATIONS,
     }  # fmt: skip
     return unlike(model, wanted)
 

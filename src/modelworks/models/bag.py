@@ -22,11 +22,9 @@ from modelworks.core.model import Features, Model
 from modelworks.layers.dense import Dense
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
+from modelworks.layers.ngrams import mix, table_rows
 from modelworks.layers.padding import padding_mask
 
-BUCKETS = 1 << 18
-"""Most rows that runs of tokens are hashed into by default: a dense optimizer step updates all of them."""
-RUNS_A_TOKEN = 64
 GAIN = 4.0
 """Length of a text's vector of ones and zeros; at 1 ten classes were learned too slowly."""
 
@@ -90,14 +88,6 @@ def once(id_BN: Tensor) -> Tensor:
     return id_BN.masked_fill(again_BN, 0)
 
 
-def mix(x: Tensor) -> Tensor:
-    """31 bits in which every bit of x counts: the rounds of MurmurHash3 (Appleby 2011)."""
-    for multiplier in (0x85EBCA6B, 0xC2B2AE35):
-        x = (x * multiplier) & 0x7FFFFFFF
-        x = x ^ (x >> 15)
-    return x
-
-
 class Network(nn.Module):
     """One look-up of all tokens and runs, their combination, the layers."""
 
@@ -105,7 +95,7 @@ class Network(nn.Module):
         super().__init__()
         self.name, self.vocabulary = name, layout.size
         self.ngrams, self.presence = settings.ngrams, settings.combine == "presence"
-        self.buckets = settings.buckets or min(BUCKETS, RUNS_A_TOKEN * layout.size)
+        self.buckets = settings.buckets or table_rows(layout.size)
         rows = layout.size + (self.buckets if self.ngrams > 1 else 0)
         self.vectors = nn.EmbeddingBag(
             rows, settings.width, mode="sum" if self.presence else "mean", padding_idx=0

@@ -29,6 +29,7 @@ from modelworks.layers.cache import Cache
 from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
 from modelworks.layers.moe import Experts
+from modelworks.layers.ngrams import Ngrams
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
@@ -90,6 +91,10 @@ class Transformer(Model):
     """A step sees only itself and the past even where rows are pooled, as it does in training on what comes next."""
     value_residual: bool = False
     """Blend each layer's values with the first layer's by a learned share (Zhou et al. 2024)."""
+    ngrams: PositiveInt = 1
+    """Add to each token's vector those of the runs of 2 to so many tokens that it ends, hashed into one table."""
+    ngram_rows: PositiveInt | None = None
+    """Rows of that table; None: 64 for each token of the vocabulary, at most 262,144."""
     ratio: float = Setting(default=4.0, gt=0)
     """Width of the feed-forward layer, in widths."""
     hidden: PositiveInt | None = None
@@ -175,6 +180,7 @@ class Network(nn.Module):
         first = settings.pooling == "cls" and features == "row"
         # Causal steps never see the padding behind them, so code 0 may be a token like any other.
         self.embed = embed_steps(layout, width, padded=not causal)
+        self.ngrams = _ngrams(layout, settings)
         self.segment = nn.Embedding(settings.segments, width) if settings.segments else None
         if first and causal:
             raise UserError("a cls step in front sees nothing of a causal text", "pooling: mean or last")
@@ -263,13 +269,17 @@ class Network(nn.Module):
         attention = self.blocks[0].attention
         self.position.table(length, next(self.parameters()))  # refuses more than learned positions cover
         like = next(self.norm.parameters(), next(self.parameters()))
-        return Cache(
+        cache = Cache(
             len(self.blocks), rows, attention.kv_heads, length, attention.head_width, like.dtype, like.device
         )
+        if self.ngrams is not None:
+            cache.remember_tokens(self.ngrams.vocabulary)
+        return cache
 
     @torch.no_grad()
     def _append(self, batch: Mapping[str, Tensor], cache: Cache) -> Tensor:
-        x_BTD = self._embedded(batch)
+        before_BP = None if self.ngrams is None else cache.follow(batch[self.name], self.ngrams.longest - 1)
+        x_BTD = self._embedded(batch, before_BP)
         length_B = batch.get(f"{self.name}.length")
         span = cache.span(x_BTD.shape[1], length_B, self.position, self.value_residual)
         if span.added is not None:
@@ -279,9 +289,21 @@ class Network(nn.Module):
             x_BTD = block.cached(x_BTD, span, index)
         return self.norm(x_BTD)
 
-    def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def _embedded(self, batch: Mapping[str, Tensor], before_BP: Tensor | None = None) -> Tensor:
         x_BTD = self.embed(batch[self.name])
+        if self.ngrams is not None:
+            x_BTD = x_BTD + self.ngrams(batch[self.name], before_BP)
         if self.segment is None:
             return x_BTD
         kinds_BT = batch.get(f"{self.name}.segment")
         return x_BTD + (self.segment.weight[0] if kinds_BT is None else self.segment(kinds_BT))
+
+
+def _ngrams(layout: Layout, settings: Transformer) -> Ngrams | None:
+    if settings.ngrams == 1:
+        return None
+    if layout.form != "tokens":
+        raise UserError(
+            f"ngrams: {settings.ngrams} wants tokens, and this input has {layout.form}", "ngrams: 1"
+        )
+    return Ngrams(layout.size, settings.width, settings.ngrams, settings.ngram_rows)
