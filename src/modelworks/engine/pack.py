@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from modelworks.core.errors import UserError
+from modelworks.layers.linear import Linear
 from modelworks.layers.packed import PackedHead, PackedLinear, PackedNorm, Weights
 
 
@@ -27,8 +28,8 @@ def pack(network: Any, weights: Weights) -> Any:
     head = PackedHead(network.head.table_VD, network.head.softcap, weights)
     for module in list(network.model.modules()):
         for name, child in list(module.named_children()):
-            # A class derived from Linear does more than multiply: it is left as it is.
-            if type(child) is nn.Linear:
+            # Any other class derived from nn.Linear does more than multiply: it is left as it is.
+            if type(child) in (nn.Linear, Linear):
                 setattr(module, name, PackedLinear(child.weight, child.bias, weights))
             elif isinstance(child, nn.RMSNorm) and len(child.normalized_shape) == 1:
                 setattr(module, name, PackedNorm(child))

@@ -14,6 +14,7 @@ from modelworks.core.run import RunFolder
 if TYPE_CHECKING:
     from modelworks.engine.generate import Generator
     from modelworks.engine.sampling import Sampling
+    from modelworks.layers.packed import Weights
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 _FLAGS: dict[str, tuple[type, str, str]] = {
@@ -37,7 +38,9 @@ _FLAGS: dict[str, tuple[type, str, str]] = {
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say how text is written."""
-    parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
+    parser.add_argument(
+        "run", metavar="RUN", help="a Run's name or folder, a Hugging Face folder or a GGUF file"
+    )
     for name, (kind, metavar, text) in _FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
     parser.add_argument(
@@ -48,10 +51,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a JSON schema that the answer obeys, or {} for any (extra: constrain)",
     )
+    parser.add_argument("--ignore-end", action="store_true", help="write on after the end of a document")
     parser.add_argument(
-        "--weights", choices=WEIGHTS, help="how weights are held while writing; int8 is fastest on a CPU"
+        "--weights", choices=WEIGHTS, help="how weights are held while writing (float32, laid out to be read)"
     )
-    parser.add_argument("--int8", action="store_true", help="the same as --weights int8")
+    parser.add_argument("--int8", action="store_true", help="the same as --weights int8: fastest on a CPU")
     parser.add_argument(
         "--draft", metavar="RUN", help="a smaller Run over the same tokens that guesses ahead"
     )
@@ -64,6 +68,7 @@ def sampling_of(args: argparse.Namespace, defaults: Mapping[str, Any] | None = N
     given = {name: value for name in _FLAGS if (value := getattr(args, name)) is not None}
     given |= {"stop": tuple(args.stop)} if args.stop else {}
     given |= {"json_schema": _schema(args.schema)} if args.schema is not None else {}
+    given |= {"ignore_end": True} if args.ignore_end else {}
     return Sampling(**{**(defaults or {}), **given})
 
 
@@ -83,11 +88,14 @@ def read_text(name: str, flag: str) -> str:
         raise UserError(f"{flag} {name}: {error.strerror or error}") from None
 
 
-def writing_run(name: str) -> RunFolder:
-    """A Run whose task is to go on with a text; said before anything heavy is loaded."""
+def check(name: str) -> None:
+    """Something whose task is to go on with a text; said before anything heavy is loaded."""
     from modelworks.core.kinds import find, lightly
     from modelworks.core.task import Task
+    from modelworks.engine.ready import is_foreign
 
+    if is_foreign(name):
+        return
     run = RunFolder.find(name)
     task = run.recipe_tree().get("task")
     kind = task.get("kind") if isinstance(task, Mapping) else task
@@ -98,32 +106,33 @@ def writing_run(name: str) -> RunFolder:
             f"{run.path}: does not generate text: its task is {kind}",
             "modelworks predict answers rows; generate wants a Run trained with --task language",
         )
-    return run
 
 
 def load(args: argparse.Namespace) -> Generator:
-    """The Run of the command line, ready to write."""
-    run = writing_run(args.run)
-    draft = writing_run(args.draft) if args.draft else None
-    from modelworks.engine.generate import Generator
-    from modelworks.engine.pack import pack
-    from modelworks.engine.predictor import Predictor
-
+    """What the command line names, ready to write."""
     if args.int8 and args.weights not in (None, "int8"):
         raise UserError(f"--int8 and --weights {args.weights} say different things")
-    weights = "int8" if args.int8 else args.weights
-    predictor = Predictor.load(run)
-    field = predictor.fields[predictor.task.target]
+    return opened(args.run, "int8" if args.int8 else args.weights or "float32", args.draft)
+
+
+def opened(name: str, weights: Weights = "float32", draft: str | None = None) -> Generator:
+    """A Run or a foreign model, its weights packed, and a smaller one that guesses ahead."""
+    for one in (name, draft):
+        if one is not None:
+            check(one)
+    from modelworks.engine.generate import Generator
+    from modelworks.engine.pack import pack
+    from modelworks.engine.ready import ready
+
+    network, field = ready(name)
     small = None
     if draft is not None:
-        other = Predictor.load(draft)
-        theirs = other.fields[other.task.target]
+        other, theirs = ready(draft)
         names = ("tokenizer", "vocabulary", "specials", "end")
         if theirs.layout != field.layout or any(field.state.get(n) != theirs.state.get(n) for n in names):
-            raise UserError(f"{draft.path}: has other tokens or another context than {run.path}")
-        small = other.network if weights is None else pack(other.network, weights)
-    network = predictor.network if weights is None else pack(predictor.network, weights)
-    return Generator(network, field, small)
+            raise UserError(f"{draft}: has other tokens or another context than {name}")
+        small = pack(other, weights)
+    return Generator(pack(network, weights), field, small)
 
 
 def show(text: str) -> None:

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
     if settings:
         raise UserError(f"chat takes no settings, got {' '.join(settings)}", "modelworks chat --help")
-    _speak.writing_run(args.run)
+    _speak.check(args.run)
     sampling = _speak.sampling_of(args)
     from modelworks.engine.conversation import Conversation
 

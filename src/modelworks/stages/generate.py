@@ -53,7 +53,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         raise UserError("--beams wants 1 or more, and takes no --temperature")
     if args.length_penalty is not None and args.beams is None:
         raise UserError("--length-penalty is for --beams")
-    _speak.writing_run(args.run)
+    _speak.check(args.run)
     prompts = _prompts(args)
     sampling = _speak.sampling_of(args, {"logprobs": args.json})
     generator = _speak.load(args)
