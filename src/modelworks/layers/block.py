@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from modelworks.core.choices import Activation, Normalisation, Order
 from modelworks.layers.attention import Attention
+from modelworks.layers.dropout import Dropout
 from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.moe import Experts
 from modelworks.layers.normalisation import normalisation
@@ -74,7 +75,7 @@ class Block(nn.Module):
             self.feedforward = Experts(width, hidden, experts, active, act, gated, full)
             downs = [f"feedforward.experts.{index}.down" for index in range(experts)]
             self.residual_outputs = ("attention.out", *downs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

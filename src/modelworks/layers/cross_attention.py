@@ -18,6 +18,7 @@ from modelworks.core.choices import Activation, Normalisation, Order
 from modelworks.core.errors import UserError
 from modelworks.layers.attention import Attention
 from modelworks.layers.cache import Span
+from modelworks.layers.dropout import Dropout
 from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
@@ -89,7 +90,7 @@ class DecoderBlock(nn.Module):
         self.cross = CrossAttention(width, heads, source, attention_dropout, bias)
         self.norm3 = normalisation(norm, width, bias=bias)
         self.feedforward = Feedforward(width, hidden, act, gated, bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

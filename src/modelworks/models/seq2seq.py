@@ -29,6 +29,7 @@ from modelworks.core.model import Features, Model
 from modelworks.layers.block import Block
 from modelworks.layers.cache import Cache
 from modelworks.layers.cross_attention import DecoderBlock, Memory
+from modelworks.layers.dropout import Dropout
 from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
 from modelworks.layers.normalisation import normalisation
@@ -142,7 +143,7 @@ class Network(nn.Module):
         last = settings.normalisation if settings.order == "pre" else "none"
         self.norm_read = normalisation(last, width, bias=settings.bias)
         self.norm = normalisation(last, width, bias=settings.bias)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     @property
     def embedding(self) -> nn.Module:

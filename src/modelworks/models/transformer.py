@@ -26,6 +26,7 @@ from modelworks.core.field import Layout
 from modelworks.core.model import Features, Model
 from modelworks.layers.block import Block
 from modelworks.layers.cache import Cache
+from modelworks.layers.dropout import Dropout
 from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
 from modelworks.layers.moe import Experts
@@ -197,7 +198,7 @@ class Network(nn.Module):
             window=settings.window,
         )
         self.norm0 = self._norm(settings, settings.embedding_norm)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.value_residual = settings.value_residual
         self.blocks: Any = nn.ModuleList(
             Block(
