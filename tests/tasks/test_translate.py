@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
 from modelworks.engine.network import build, prepare_batch
+from modelworks.engine.open import source_for
+from modelworks.engine.prepare import fit
 from modelworks.fields.corpus import Corpus
 from modelworks.models.seq2seq import Seq2seq
 from modelworks.models.transformer import Transformer
@@ -169,6 +172,28 @@ def test_what_does_not_fit_is_refused(fields) -> None:
         build(Transformer(width=8, depth=1, heads=2), Translate(target="de", bleu=False), fields, seed=0)
     assert Translate.propose(["en", "de", "split"])["target"] == "de"
     assert Translate.propose(["a", "b", "c"]) == {}
+
+
+def test_one_vocabulary_and_one_table_for_both(tmp_path) -> None:
+    """Joint fields learn from both columns; the table of what is read, written and answered is one (Vaswani et al.
+    2017, section 3.4), so that gradients of all three meet in it."""
+    path = tmp_path / "pairs.csv"
+    path.write_text("en,de\n" + "".join(f"{en},{de}\n" for en, de in zip(EN, DE, strict=True)))
+    dataset = Dataset.ingest(source_for(str(path)))
+    dataset = dataset.with_splits(np.zeros(dataset.rows, np.uint8))
+    alike = {"en": Corpus(tokens="char", joint=["de"]), "de": Corpus(tokens="char", joint=["en"])}
+    fields = fit(alike, dataset)
+    assert fields["en"].state["vocabulary"] == fields["de"].state["vocabulary"]
+    assert set(fields["en"].state["vocabulary"][3:]) == set("abxy")
+    task = Translate(target="de", bleu=False)
+    model = Seq2seq(width=16, depth=1, heads=2, shared=True)
+    network = build(model, task, fields, seed=0)
+    tables = [name for name, p in network.named_parameters() if p.shape == (7, 16)]
+    assert len(tables) == 1
+    swapped = Corpus(tokens="char").fit([pa.array(["yxba"])])
+    assert swapped.layout.size == fields["de"].layout.size
+    with pytest.raises(UserError, match="different tokens"):
+        build(model, task, {"en": swapped, "de": fields["de"]}, seed=0)
 
 
 def test_the_loss_is_had_before_training_begins(fields) -> None:

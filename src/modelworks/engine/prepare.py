@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +53,27 @@ def store_folder() -> Path:
 
 
 def fit(fields: Mapping[str, Field], dataset: Dataset, progress: Progress | None = None) -> dict[str, Field]:
-    """Each field fitted on the training split."""
+    """Each field fitted on the training split, and on the columns that it names as `joint`; of fields that learn the
+    same from the same columns the first one's fit serves all."""
     if not dataset.count("train"):
         raise DataError(f"{dataset.name}: no row is left for training")
     fitted: dict[str, Field] = {}
+    learned: dict[str, Field] = {}
     for number, (name, field) in enumerate(fields.items()):
         if progress:
             progress("fitting fields", number, len(fields))
-        dataset.need([field.column or name])
+        joint = getattr(field, "joint", ())
+        columns = sorted({field.column or name, *joint})
+        dataset.need(columns)
+        key = json.dumps([columns, to_tree(field) | {"column": None, "joint": None}], default=str)
         try:
-            fitted[name] = (
-                field
-                if field.fitted
-                else field.fit(dataset.column(field.column or name, "train"), dataset.root)
-            )
+            if field.fitted:
+                fitted[name] = field
+            elif joint and key in learned:
+                fitted[name] = field.with_state(learned[key].state)
+            else:
+                texts = chain.from_iterable(dataset.column(column, "train") for column in columns)
+                fitted[name] = learned[key] = field.fit(texts, dataset.root)
         except UserError as error:
             raise DataError(f"field {name!r} ({field.kind}): {error}") from None
     return fitted

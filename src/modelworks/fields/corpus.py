@@ -60,6 +60,9 @@ class Corpus(Field):
     end: bool | str = True
     """Whether an end-of-document token follows each row; tokenizer files: or the token's name there, which is
     otherwise looked up in the tokenizer_config.json beside it."""
+    joint: list[str] = []
+    """Columns whose texts are learned from too. Two fields that are otherwise set alike, each joint with the other's
+    column, have the same tokens: a model of both can have one table of them."""
     specials: list[str] = []
     """More special tokens, such as <|user|>. Where they are written in a text they are that token."""
     tokenizer: Path | None = None

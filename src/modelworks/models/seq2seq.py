@@ -98,7 +98,7 @@ class Seq2seq(Model):
         if self.shared and (forms[0] != "tokens" or sizes[0] != sizes[1]):
             raise UserError(
                 f"model.shared wants the same tokens in both fields, which have {sizes[0]} and {sizes[1]}",
-                "give both `tokens: file` and one tokenizer, or model.shared: false",
+                "set them alike, each `joint` with the other's column, or model.shared: false",
             )
         network = initialise(Network(inputs, self), self.initialisation)
         for table in (network.source, network.target):

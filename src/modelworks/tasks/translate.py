@@ -4,8 +4,10 @@
     fields: {en: {kind: corpus, tokens: bpe}, de: {kind: corpus, tokens: bpe}}
     model: {kind: seq2seq}
 
-Learned by teacher forcing with label smoothing; written by beam search, each answer up to its end token.
-B rows, T tokens of the target, W of the longest answer, D width, V vocabulary.
+Learned by teacher forcing with label smoothing; written by beam search, each answer up to its end token. With
+`joint: [de]` and `joint: [en]` the fields have one vocabulary, and with `shared: true` the model one table of tokens
+for what it reads, what it writes and the answer (Vaswani et al. 2017, section 3.4).
+B rows, T tokens of the target, N of all rows, W of the longest answer, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,16 +21,25 @@ import torch
 from pydantic import Field as Setting
 from pydantic import PositiveInt, PrivateAttr
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelworks.core.errors import UserError, need
 from modelworks.core.field import Field
 from modelworks.core.model import Features
 from modelworks.core.task import Batch, Player, Task
 from modelworks.layers.beam import beam_search
+from modelworks.layers.linear_cross_entropy import linear_cross_entropy
 from modelworks.layers.token_head import Scores, TokenHead
 from modelworks.metrics.translation import TranslationMeter
 
 T = TypeVar("T")
+ROUND = 256
+"""Tokens of a batch are filled up to a multiple of it."""
+
+
+def _tokens(field: Field) -> Any:
+    """What tells whether two fields have the same tokens."""
+    return [field.state.get(name) for name in ("tokenizer", "vocabulary", "specials")]
 
 
 class Translate(Task):
@@ -58,6 +69,7 @@ class Translate(Task):
 
     _end: int = PrivateAttr(default=-1)
     _most: int = PrivateAttr(default=0)
+    _same: bool = PrivateAttr(default=False)
 
     @classmethod
     def propose(cls, columns: Sequence[str]) -> dict[str, Any]:
@@ -81,6 +93,8 @@ class Translate(Task):
                 f"task translate wants a target whose texts have an end, and {self.target!r} has none",
                 f"fields.{self.target}: {{kind: corpus, end: true}}",
             )
+        tokens = [_tokens(one) for one in fields.values()]
+        self._same = all(one == tokens[0] for one in tokens)
         if self.bleu:
             need("sacrebleu", "translate", "BLEU (or task.bleu: false)")
         return TokenHead(width, field.layout.size, tied=self.tied)
@@ -88,6 +102,12 @@ class Translate(Task):
     def connect(self, model: nn.Module, head: nn.Module) -> None:
         if not hasattr(model, "begin"):
             raise UserError("task translate wants a model that reads and writes", "model.kind: seq2seq")
+        source = getattr(model, "source", None)
+        if not self._same and source is not None and source is getattr(model, "target", None):
+            raise UserError(
+                "model.shared: the fields have different tokens",
+                f"set them alike, each `joint` with the other's column, as in {{kind: corpus, joint: [{self.target}]}}",
+            )
         if isinstance(head, TokenHead):
             head.tie(model)
 
@@ -107,16 +127,21 @@ class Translate(Task):
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         assert output.scores is not None
-        next_BT = self._next(batch)
-        total = output.scores.loss(next_BT)
+        next_N = self._next(batch).flatten()
+        # No logits for padding, but for a little: each new number of rows costs a matrix product its preparation.
+        at_N = (next_N >= 0).nonzero()[:, 0]
+        count = len(at_N)
+        at_N = F.pad(at_N, (0, -count % ROUND))
+        next_N, x_ND = next_N[at_N], output.scores.flat[at_N]
+        next_N[count:] = -1
+        total = linear_cross_entropy(x_ND, output.scores.weight_VD, next_N)
         if self.label_smoothing and torch.is_grad_enabled():
             # ε/V of −log p of every token and 1−ε of the target's: all share log Σ exp, so this is the target's
             # own −log p plus ε · (its logit − the mean logit), and no other logit is needed.
-            counted_N = (next_BT >= 0).flatten().nonzero()[:, 0]
-            x_ND, weight_VD = output.scores.flat[counted_N].float(), output.scores.weight_VD.float()
-            rows_ND = weight_VD[next_BT.flatten()[counted_N]] - weight_VD.mean(0)
-            total = total + self.label_smoothing * (x_ND * rows_ND).sum()
-        return total, (next_BT >= 0).sum()
+            weight_VD = output.scores.weight_VD.float()
+            rows_ND = weight_VD[next_N[:count]] - weight_VD.mean(0)
+            total = total + self.label_smoothing * (x_ND[:count].float() * rows_ND).sum()
+        return total, torch.tensor(count)
 
     def _next(self, batch: Batch) -> Tensor:
         """The target's tokens, −1 for padding. int64 (B, T)."""
