@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -220,6 +221,28 @@ def test_frozen_parameters_stay(tmp_path: Path) -> None:
     ours, theirs = weights("f"), weights("gpt")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs if name.startswith("model."))
     assert ours["head.weight"].abs().sum() > 0
+
+
+def test_a_tagger_takes_body_and_characters_of_a_masked_model(capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(1)
+    Path("n.jsonl").write_text("".join(json.dumps(
+        {"text": " ".join(w), "entities": [{"start": 0, "end": len(w[0]), "label": "A"}]}) + "\n"
+        for w in (draw.choices(WORDS, k=4) for _ in range(60))))  # fmt: skip
+    pretrain = ["--task=mask", "--name=m", *SMALL, "--fields.text.specials=['[MASK]']", "--train.steps=2"]
+    assert main(["train", "t.txt", *pretrain, *FAST]) == 0
+    capsys.readouterr()
+    assert main(["train", "n.jsonl", "--task=tag", "--init=m", "--name=n", *STILL, *FAST[1:]]) == 0
+    assert "new: head.1.weight, head.1.bias" in capsys.readouterr().out
+    ours, theirs = weights("n"), weights("m")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs if name.startswith("model."))
+    recipe = load_yaml(Path("runs/n/recipe.yaml"))
+    assert (recipe["fields"]["text"]["kind"], recipe["fields"]["text"]["tokens"]) == ("words", "word")
+    masked, tagger = (Predictor.load(RunFolder(f"runs/{name}")) for name in ("m", "n"))
+    ids = RunFolder("runs/m").fields()["text"].ids("good film")
+    found = tagger.fields["text"].encode(pa.array([list("good film")])).values
+    assert found.tolist() == ids
+    batch = {"text": torch.tensor([ids])}
+    assert torch.allclose(tagger.network.model(batch), masked.network.model(batch), atol=1e-6)
 
 
 def test_deep_layers_learn_slower() -> None:

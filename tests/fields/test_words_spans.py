@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelworks.core.errors import DataError
+from modelworks.core.errors import DataError, UserError
 from modelworks.core.profile import Profiler
+from modelworks.fields.corpus import Corpus
 from modelworks.fields.spans import Spans
 from modelworks.fields.words import Words
 
@@ -154,3 +157,66 @@ def test_recognised_for_what_they_are() -> None:
     assert Words.recognise(sentences) > 0.9 > Words.recognise(genres)
     assert Spans.recognise(tags) > Words.recognise(tags)
     assert Spans.recognise(sentences) == Spans.recognise(genres) == 0
+
+
+TEXTS = ["the old dog", "dogs barking at the dog", "dont bark"] * 5
+
+
+def adopted(kind: str, **more) -> tuple[Corpus, Words]:
+    corpus = Corpus(tokens=kind, vocabulary=300, specials=["[MASK]"]).fit([pa.array(TEXTS)])
+    settings = Words.inherited(corpus, False)
+    return corpus, Words(**{name: value for name, value in settings.items() if name != "kind"}, **more).adopt(
+        corpus
+    )
+
+
+def test_words_of_one_character_are_a_corpuss_characters() -> None:
+    corpus, words = adopted("char")
+    assert words.layout.size == corpus.layout.size
+    listed, text = words.encode(pa.array([list("the dog")])), words.encode(pa.array(["the dog"]))
+    assert listed.values.tolist() == text.values.tolist() == corpus.ids("the dog")
+    # Nothing but a character is known, least of all what looks like a special token.
+    assert words.encode(pa.array([["dog", "[MASK]", "<|endoftext|>", "d"]])).values.tolist() == [
+        1, 1, 1, *corpus.ids("d")
+    ]  # fmt: skip
+    assert words.decode([words.encode(pa.array(["dog"])).values]) == [list("dog")]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_words_in_pieces_are_those_of_a_corpus(kind: str) -> None:
+    corpus, words = adopted(kind)
+    assert words.layout.size == corpus.layout.size
+    row = ["dogs", "barking", "at", "the", "dog"]
+    ids = words.encode(pa.array([row])).values
+    text = " ".join(row) if kind == "wordpiece" else " " + " ".join(row)
+    assert ids.tolist() == corpus.ids(text)
+    assert (~words.state["joins"].astype(bool)[ids]).sum() == len(row)
+    assert words.decode([ids]) == [row]
+
+
+@pytest.mark.parametrize("kind", ["byte", "unigram"])
+def test_tokens_that_hide_where_words_begin_are_refused(kind: str) -> None:
+    with pytest.raises(UserError, match="words cannot be told apart"):
+        Words.inherited(Corpus(tokens=kind, vocabulary=400), False)
+
+
+def test_words_learn_byte_pairs() -> None:
+    words = Words(tokens="bpe", vocabulary=300).fit([pa.array(SENTENCES * 5)])
+    rows = [
+        row for row in SENTENCES if "New York" not in row
+    ]  # of a word with a space the second part is lost
+    assert words.decode([words.encode(pa.array([row])).values for row in rows]) == rows
+
+
+def test_spans_of_json_lines_come_as_texts() -> None:
+    spans = [
+        [{"start": 0, "end": 2, "label": "A"}, {"start": 3, "end": 4, "label": "B"}],
+        [{"start": 1, "end": 2, "label": "A"}],
+    ]
+    texts = [[json.dumps(one) for one in row] for row in spans]
+    fields = [Spans().fit([pa.array(column)]) for column in (spans, texts)]
+    one, other = (
+        field.encode(pa.array(column)) for field, column in zip(fields, (spans, texts), strict=True)
+    )
+    assert one.values.tolist() == other.values.tolist()
+    assert Spans().fit([pa.array(texts)]).encode(pa.array([["{broken"]])).bad

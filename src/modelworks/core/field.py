@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import PrivateAttr
 
-from modelworks.core.settings import Kinded
+from modelworks.core.settings import Kinded, to_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +117,12 @@ class Field(Kinded):
     def adopt(self: F, other: Field) -> F:
         """This field with what `other` has learned, so that a model trained on `other` reads this one."""
         return self.with_state(other.state)
+
+    @classmethod
+    def inherited(cls, other: Field, packed: bool) -> dict[str, Any]:
+        """The settings of `other` that go on to a field of this kind that adopts it. `packed`: windows are cut from
+        the stream of tokens; else each row is answered by itself."""
+        return {name: value for name, value in to_tree(other).items() if name in cls.model_fields}
 
     # ------------------------------------------------------------------ the modality
     def fit(self: F, chunks: Iterable[pa.Array], root: Path | None = None) -> F:

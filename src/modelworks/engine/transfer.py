@@ -180,8 +180,7 @@ def _adopted(
             )
         kind = own.lends if own.lends and own.recognise(profile) == 0 else learned.kind
     new = find(Field, kind)
-    told = to_tree(learned).items()
-    theirs = {key: value for key, value in told if key in new.model_fields and key not in PLACE}
+    theirs = {key: value for key, value in new.inherited(learned, packed).items() if key not in PLACE}
     differ = [
         key
         for key, value in given.items()
@@ -194,8 +193,6 @@ def _adopted(
                 for key in differ
             ]
         )
-    if "cut" in new.model_fields:
-        theirs["cut"] = not packed
     place = {key: entry[key] for key in PLACE if key in entry and key in new.model_fields}
     said = {**theirs, **place, **given}
     return new(**{key: value for key, value in said.items() if key != "kind"}).adopt(learned)

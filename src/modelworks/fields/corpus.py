@@ -102,6 +102,10 @@ class Corpus(Field):
         )
         return {**tokens, "end": not profile.continuous}
 
+    @classmethod
+    def inherited(cls, other: Field, packed: bool) -> dict[str, Any]:
+        return {**super().inherited(other, packed), "cut": not packed}
+
     # ------------------------------------------------------------------ learning
     def fit(self, chunks: Iterable[pa.Array], root: Path | None = None) -> Corpus:
         if self.tokens == "file":

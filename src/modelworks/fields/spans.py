@@ -138,11 +138,18 @@ class _Row:
 
 def _read(value: Any) -> _Row | str:
     """A cell, or why it cannot be read."""
-    if isinstance(value, str):
-        try:
+    try:
+        if isinstance(value, str):
             value = json.loads(value) if value.lstrip().startswith("[") else value.split()
-        except (ValueError, RecursionError):
-            return f"wants tags or spans, got {shown(value)}"
+        # JSON lines give what is nested deeper than a list as texts.
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(p, str) and p[:1] in "{[" and p for p in value)
+        ):
+            value = [json.loads(part) for part in value]
+    except (ValueError, RecursionError):
+        return f"wants tags or spans, got {shown(value)}"
     if value is None or not isinstance(value, list):
         return "missing tags" if value is None else f"wants tags or spans, got {shown(value)}"
     if value and all(isinstance(part, str) for part in value):

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from modelworks.core.errors import DataError, UserError, need
 from modelworks.core.field import Encoded, Field, Layout
 from modelworks.fields._cells import plain, shown, to_python
 from modelworks.fields._counts import Counts
-from modelworks.fields._tokenizers import load
+from modelworks.fields._tokenizers import learn, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,15 +40,19 @@ _PAD, _UNKNOWN = "<pad>", "<unk>"
 _LARGEST = 1000
 _NAMES = {"tokens", "words", "chars", "characters", "sentence"}
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+_OF_CORPUS = {"char": "word", "wordpiece": "wordpiece", "bpe": "bpe", "file": "file"}
+"""Tokens of a corpus → what they are here."""
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 
 
 class Words(Field):
     """Words, or characters, one after another."""
 
-    tokens: Literal["word", "wordpiece", "file"] = "word"
-    """What a token is: a word; a piece of one, learned here; or as the tokenizer of `tokenizer` says (both with
-    extra `text`)."""
+    adopts: ClassVar[tuple[str, ...]] = ("corpus",)
+
+    tokens: Literal["word", "wordpiece", "bpe", "file"] = "word"
+    """What a token is: a word; a piece of one, learned here (both pieces, extra `text`); or as the tokenizer of
+    `tokenizer` says. A model that training starts from brings its own; its characters are words of one character."""
     vocabulary: Annotated[int, Limits(ge=3, le=1_000_000)] = 20_000
     """Most tokens kept, padding and unknown included."""
     min_count: PositiveInt = 1
@@ -85,6 +89,34 @@ class Words(Field):
         again = any(len(set(part)) < len(part) for part in parts)
         return 0.95 if again or profile.name.lower() in _NAMES else 0.0
 
+    # ------------------------------------------------------------------ what a language model has learned
+    @classmethod
+    def inherited(cls, other: Field, packed: bool) -> dict[str, Any]:
+        told = super().inherited(other, packed)
+        told.pop("cut", None)  # of a corpus: whether it is cut off
+        kind = told.pop("tokens", None)
+        if kind not in _OF_CORPUS:
+            raise UserError(
+                f"words cannot be told apart in tokens: {kind}",
+                f"a model whose tokens are {' or '.join(_OF_CORPUS)}",
+            )
+        return {**told, "tokens": _OF_CORPUS[kind]}
+
+    def adopt(self, other: Field) -> Words:
+        """The tokens of a corpus. Its characters are those words that have one character, the others are unknown."""
+        state: dict[str, Any] = {"length": self.length or 512, "cut": self.cut or "word"}
+        if "tokenizer" in other.state:
+            text = other.state["tokenizer"]
+            size = len(other.state["bytes"])  # a table of tokens may have more rows than there are tokens
+            joins_V = _joins(text)
+            return self.with_state(
+                state | {"tokenizer": text, "joins": np.pad(joins_V, (0, max(size - len(joins_V), 0)))}
+            )
+        state["cut"] = self.cut or "char"
+        return self.with_state(
+            state | {"vocabulary": other.state["vocabulary"], "specials": len(other.state["specials"])}
+        )
+
     # ------------------------------------------------------------------ learning
     def fit(self, chunks: Iterable[pa.Array], root: Path | None = None) -> Words:
         counts, lengths = Counts(), Counter()
@@ -108,7 +140,7 @@ class Words(Field):
         if self.tokens == "word":
             kept = counts.frequent(self.min_count, self.vocabulary - 2)
             return self.with_state(state | {"vocabulary": [_PAD, _UNKNOWN, *kept]})
-        text = self._learn(counts) if self.tokens == "wordpiece" else self._read()
+        text = self._read() if self.tokens == "file" else self._learn(counts)
         state |= {"tokenizer": text, "joins": _joins(text)}
         if self.length is None:
             found = self.with_state(state)._pieces([row for _, _, row in largest])
@@ -116,6 +148,11 @@ class Words(Field):
         return self.with_state(state)
 
     def _learn(self, counts: Counts) -> str:
+        if self.tokens == "bpe":
+            words = [
+                f" {word}" for word, times in sorted(counts.counter.items()) for _ in range(min(times, 1000))
+            ]
+            return learn("bpe", [words], self.vocabulary, [_PAD, _UNKNOWN])
         library = need("tokenizers", "text", "tokens: wordpiece")
         tokenizer = library.Tokenizer(
             library.models.WordPiece(unk_token=_UNKNOWN, max_input_chars_per_word=100)
@@ -190,7 +227,8 @@ class Words(Field):
 
     def _known(self, rows: list[list[str]]) -> list[np.ndarray]:
         if self._tool is None:
-            self._tool = {word: code for code, word in enumerate(self._state["vocabulary"])}
+            first = self._state.get("specials", 0)  # no word passes itself off as a special token
+            self._tool = {word: code for code, word in enumerate(self._state["vocabulary"][first:], first)}
         codes = self._tool
         return [np.array([codes.get(word, 1) for word in row], np.int64) for row in rows]
 
