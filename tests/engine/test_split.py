@@ -390,3 +390,23 @@ def test_keys_in_parts_find_the_same(monkeypatch):
     parts = run(dataset(64, x=x), by="random")[1]
     assert parts == whole
     assert whole["duplicate_rows"] == 1000 - len(set(x.tolist()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 80), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_no_more_training_rows_than_asked_and_nothing_else_moves(count, most, seed):
+    data = dataset(x=list(range(count)))
+    before, _ = run(data, by="random", seed=seed)
+    after, notes = run(data, by="random", most=most, seed=seed)
+    assert ((before == after) | ((before == "train") & (after == "drop"))).all()
+    assert (after == "train").sum() == min(most, (before == "train").sum())
+    assert notes["rows"]["drop"] == (after == "drop").sum()
+    again, _ = run(data, by="random", most=most + 1, seed=seed)
+    assert ((after != "train") | (again == "train")).all()  # more rows are those and others
+    assert len(notes["messages"]) == (most < (before == "train").sum())
+
+
+def test_which_training_rows_are_used_is_the_seeds() -> None:
+    data = dataset(x=list(range(200)))
+    one, other = (run(data, by="random", most=20, test=0, valid=0, seed=seed)[0] for seed in (0, 1))
+    assert (one != other).any()

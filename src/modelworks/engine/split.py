@@ -45,6 +45,9 @@ class Split(Settings):
     """Share of the rows that judges the result; 0: none. A given split without test rows gets none."""
     column: str | None = None
     """For time, group and given (there `split` when not named)."""
+    most: int | None = Setting(default=None, ge=1)
+    """Most training rows, drawn by the seed; the others are left out, and counted. For curves of learning, and to see
+    what little data gives."""
     duplicates: Literal["together", "apart"] = "together"
     """`apart` ignores that rows have equal inputs: for tables of few distinct rows, where that is no leak."""
     bins: int = Setting(default=10, ge=2, le=1000)
@@ -125,6 +128,8 @@ def split(
                 units = np.arange(dataset.rows, dtype=np.uint64)
             _shuffle(units, seed)  # equal keys stay equal
             _by_hash(work, by, units, *shares)
+    if settings.most is not None:
+        _thin(work, settings.most, drop)
     notes = {"by": by, "column": column, "messages": work.messages}
     notes["rows"] = {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(SPLITS)}
     notes |= {"duplicate_rows": 0, "straddling": {}}
@@ -304,6 +309,19 @@ def _by_order(work: _Work) -> None:
         )
 
 
+def _thin(work: _Work, most: int, drop: int) -> None:
+    """Leave out all training rows but `most`, taken in a random order of this seed."""
+    import numpy as np
+
+    rows = np.flatnonzero(work.live & (work.codes == 0))
+    if len(rows) <= most:
+        return
+    order = rows.astype(np.uint64)
+    _shuffle(order, work.seed)
+    work.codes[rows[np.argsort(order, kind="stable")[most:]]] = drop
+    work.messages.append(f"{most:,} of {len(rows):,} training rows are used (split.most)")
+
+
 # ------------------------------------------------------------------------------------------- the account
 def _repeated(keys: np.ndarray, codes: np.ndarray, live: np.ndarray) -> dict[str, Any]:
     """Rows that repeat earlier inputs, and held-out rows whose inputs are in another split too."""
@@ -332,7 +350,7 @@ def _remark(notes: dict[str, Any], settings: Split) -> None:
         )
     rows = notes["rows"]
     total = rows["train"] + rows["valid"] + rows["test"]
-    if notes["by"] != "given":
+    if notes["by"] != "given" and settings.most is None:
         for name in ("valid", "test"):
             asked, got = getattr(settings, name), rows[name] / total
             if asked and abs(got - asked) > max(0.2 * asked, 1.5 / total):
