@@ -12,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelworks.core.dataset import Dataset
-from modelworks.core.errors import DataError
-from modelworks.engine.packed import Packed
+from modelworks.core.errors import DataError, UserError
+from modelworks.engine.network import build
+from modelworks.engine.packed import Packed, rows_of
 from modelworks.engine.prepare import fit, prepare
 from modelworks.engine.store import Store
 from modelworks.fields.corpus import Corpus
+from modelworks.models.rnn import Rnn
+from modelworks.models.transformer import Transformer
+from modelworks.tasks.language import Language
 
 
 def stored(folder: Path, texts: list[str], end: bool = False) -> Store:
@@ -68,6 +72,66 @@ def test_training_windows_are_full_and_move_each_epoch(tmp_path: Path) -> None:
 def test_a_text_shorter_than_a_window(tmp_path: Path) -> None:
     batch = Packed(stored(tmp_path, ["abc"]), "text", 8, whole=False).gather(np.array([0]))
     assert (batch["text.next"] >= 0).sum() == 2
+
+
+KINDS = {
+    "learned": {"positions": "learned"},
+    "sinusoidal": {"positions": "sinusoidal", "order": "post"},
+    "rope": {"positions": "rope", "kv_heads": 1, "qk_norm": True, "value_residual": True},
+    "alibi": {"positions": "alibi"},
+    "window": {"positions": "rope", "window": 3},
+    "window-alibi": {"positions": "alibi", "window": 2},
+    "ngrams": {"positions": "rope", "ngrams": 3},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_window_gives_each_document_the_logits_it_has_alone(tmp_path: Path, kind: str) -> None:
+    store = stored(tmp_path, ["abcab", "b", "ca", "abc", "cabbage", "aa", "a"], end=True)
+    field = Corpus(tokens="byte", length=11).fit([pa.array(["abc"])])
+    end = field.state["end"]
+    task = Language(target="text", documents=True, start="normal")
+    model = Transformer(width=16, depth=2, heads=2, dropout=0.0, **KINDS[kind])
+    network = build(model, task, {"text": field}, seed=0).eval()
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    rows = Packed(store, "text", 11, whole=True, end=end)
+    batch = rows.gather(np.arange(len(rows)))
+    logits_BTV = network.head.logits(network.model(batch))
+    seen, crossing = 0, 0
+    for tokens_T, document_T, logits_TV in zip(
+        batch["text"], batch["text.document"], logits_BTV, strict=True
+    ):
+        for number in document_T.unique():
+            chosen_T = document_T == number
+            document = tokens_T[chosen_T]
+            assert number == 0 or document[0] == end
+            assert (document[1:] != end).all()
+            alone_TV = network.head.logits(network.model({"text": document[None]}))[0]
+            torch.testing.assert_close(logits_TV[chosen_T], alone_TV, atol=1e-5, rtol=0)
+            seen += 1
+        crossing += int(document_T.max() > 0)
+    assert seen > len(rows)
+    del batch["text.document"]  # without them windows are read through
+    assert (network.head.logits(network.model(batch)) - logits_BTV).abs().max() > 0.1
+    assert crossing > 1
+
+
+def test_documents_want_ends_and_a_model_that_knows_them(tmp_path: Path) -> None:
+    field = Corpus(tokens="byte", length=4, end=False).fit([pa.array(["abc"])])
+    dataset = Dataset.from_batches([pa.record_batch({"text": pa.array(["abc", "ab"])})])
+    prepared = prepare(dataset, {"text": field}, tmp_path)
+    task = Language(target="text", documents=True)
+    with pytest.raises(UserError, match="have no ends"):
+        rows_of(prepared, "train", task, {"text": field})
+    ended = Corpus(tokens="byte", length=4).fit([pa.array(["abc"])])
+    assert "text.document" in rows_of(prepared, "train", task, {"text": ended}).gather(np.array([0]))
+    assert "text.document" not in rows_of(
+        prepared, "train", task.but(documents=False), {"text": ended}
+    ).gather(np.array([0]))
+    with pytest.raises(UserError, match="cannot keep documents apart"):
+        build(Rnn(width=8, bidirectional=False), task, {"text": ended}, seed=0)
 
 
 def test_windows_know_the_rows_they_begin_in(tmp_path: Path) -> None:

@@ -38,11 +38,16 @@ class Ngrams(nn.Module):
         self.vocabulary, self.longest = vocabulary, longest
         self.table = nn.Embedding(rows or table_rows(vocabulary), width)
 
-    def forward(self, token_BT: Tensor, before_BP: Tensor | None = None) -> Tensor:
-        """`before_BP`: the tokens before the first step; `vocabulary`, which no token is, where a text begins."""
-        return self.table(self.runs(token_BT, before_BP)).sum(-2)
+    def forward(
+        self, token_BT: Tensor, before_BP: Tensor | None = None, place_BT: Tensor | None = None
+    ) -> Tensor:
+        """`before_BP`: the tokens before the first step; `vocabulary`, which no token is, where a text begins.
+        `place_BT`: each step's place in its document, where several stand in a row."""
+        return self.table(self.runs(token_BT, before_BP, place_BT)).sum(-2)
 
-    def runs(self, token_BT: Tensor, before_BP: Tensor | None = None) -> Tensor:
+    def runs(
+        self, token_BT: Tensor, before_BP: Tensor | None = None, place_BT: Tensor | None = None
+    ) -> Tensor:
         """Table rows, (B, T, P)."""
         if before_BP is None:
             before_BP = token_BT.new_full((len(token_BT), self.longest - 1), self.vocabulary)
@@ -50,6 +55,9 @@ class Ngrams(nn.Module):
         found, hash_BT = [], mix(token_BT)
         for back in range(1, self.longest):
             start = self.longest - 1 - back
-            hash_BT = mix(hash_BT ^ (whole_BN[:, start : start + steps] + 1))
+            earlier_BT = whole_BN[:, start : start + steps]
+            if place_BT is not None:
+                earlier_BT = earlier_BT.masked_fill(place_BT < back, self.vocabulary)
+            hash_BT = mix(hash_BT ^ (earlier_BT + 1))
             found.append(hash_BT % self.table.num_embeddings)
         return torch.stack(found, -1)

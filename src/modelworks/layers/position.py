@@ -98,6 +98,14 @@ def alibi_between(at: Tensor, seen: Tensor, heads: int) -> Tensor:
     return -torch.tensor(slopes(heads), device=at.device)[:, None, None] * distance
 
 
+def places(document_BT: Tensor) -> Tensor:
+    """Each step's place in its document (B, T), of numbers that tell documents apart."""
+    step_T = torch.arange(document_BT.shape[1], device=document_BT.device)
+    opens_BT = torch.ones_like(document_BT, dtype=torch.bool)
+    opens_BT[:, 1:] = document_BT[:, 1:] != document_BT[:, :-1]
+    return step_T - torch.where(opens_BT, step_T, 0).cummax(1).values
+
+
 class Position(nn.Module):
     """What a transformer knows of its steps' order, and which steps each may look at."""
 
@@ -149,10 +157,12 @@ class Position(nn.Module):
                 self._made = self._make(max(steps, self._length), device)
         return self._made[:steps]
 
-    def add(self, x_BTD: Tensor) -> Tensor:
-        """Learned or sinusoidal positions added to the input."""
+    def add(self, x_BTD: Tensor, document_BT: Tensor | None = None) -> Tensor:
+        """Learned or sinusoidal positions added to the input; they begin anew in each document."""
         table_TD = self.table(x_BTD.shape[1], x_BTD)
-        return x_BTD if table_TD is None else x_BTD + table_TD
+        if table_TD is None:
+            return x_BTD
+        return x_BTD + (table_TD if document_BT is None else table_TD[places(document_BT)])
 
     def table(self, steps: int, like: Tensor) -> Tensor | None:
         """The vectors to add to the first steps, if any are."""
@@ -165,19 +175,26 @@ class Position(nn.Module):
             return self.table_TD[:steps]
         return self.made(steps, like.device).to(like.dtype) if self.name == "sinusoidal" else None
 
-    def attend(self, x_BTD: Tensor, mask_BT: Tensor | None) -> tuple[Tensor | None, Rotary | None, bool]:
+    def attend(
+        self, x_BTD: Tensor, mask_BT: Tensor | None, document_BT: Tensor | None = None
+    ) -> tuple[Tensor | None, Rotary | None, bool]:
         """What every layer's attention is given: a mask or bias over (B, H, T, T), RoPE's turns, and whether the
-        kernel alone keeps the future hidden. A causal step never sees the padding behind it."""
+        kernel alone keeps the future hidden. A causal step never sees the padding behind it. `document`: which one
+        each step belongs to; it sees no other. RoPE's turns and ALiBi's bias know only distances, so that they need
+        not begin anew."""
         steps, device = x_BTD.shape[1], x_BTD.device
         turns = self.made(steps, device) if self.name == "rope" else None
         windowed = self.window is not None and self.window < steps
-        if self.causal and not windowed and self.name != "alibi":
+        if self.causal and not windowed and self.name != "alibi" and document_BT is None:
             return None, turns, steps > 1
         mask = None if mask_BT is None or self.causal else mask_BT[:, None, None, :]
         step_T = torch.arange(steps, device=device)
         if self.causal or windowed:
             near_TT = self.visible(step_T, step_T)
             mask = near_TT if mask is None else mask & near_TT
+        if document_BT is not None:
+            same_B1TT = (document_BT[:, :, None] == document_BT[:, None, :])[:, None]
+            mask = same_B1TT if mask is None else mask & same_B1TT
         if self.name == "alibi":
             mask = self.biased(step_T, step_T, mask, x_BTD.dtype)
         return mask, turns, False

@@ -4,7 +4,8 @@
 
 `features="token"` gives the vectors of all steps; "next" too, and each step sees only itself and the past;
 otherwise they are pooled. Padding never changes a result, and batches without padding take the fastest attention
-kernels. B rows, T steps, D width.
+kernels. Where a batch has NAME.document, the steps of a document see no other's.
+B rows, T steps, D width.
 
     cache = body.new_cache(rows=1, length=512)      # built with "next": new steps cost themselves alone
     features_BTD = body(batch, cache)               # see layers/cache.py
@@ -34,7 +35,7 @@ from modelworks.layers.ngrams import Ngrams
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling
-from modelworks.layers.position import Position
+from modelworks.layers.position import Position, places
 
 _LLAMA: dict[str, Any] = {
     "positions": "rope", "normalisation": "rms", "gated": True, "activation": "silu", "bias": False, "dropout": 0.0,
@@ -173,6 +174,9 @@ class Transformer(Model):
 class Network(nn.Module):
     """Embedding, blocks, norm, pooling."""
 
+    documents = True
+    """It keeps the documents of a row apart (NAME.document)."""
+
     def __init__(self, name: str, layout: Layout, settings: Transformer, features: Features) -> None:
         super().__init__()
         self.name, self.features, self.width = name, features, settings.width
@@ -255,8 +259,9 @@ class Network(nn.Module):
             x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD), 1)
             length_B = None if length_B is None else length_B + 1
         mask_BT = None if self.features == "next" else padding_mask(length_B, x_BTD.shape[1])
-        x_BTD = self.dropout(self.norm0(self.position.add(x_BTD)))
-        mask, rotary, causal = self.position.attend(x_BTD, mask_BT)
+        document_BT = batch.get(f"{self.name}.document")
+        x_BTD = self.dropout(self.norm0(self.position.add(x_BTD, document_BT)))
+        mask, rotary, causal = self.position.attend(x_BTD, mask_BT, document_BT)
         values: list[Tensor] | None = [] if self.value_residual else None
         for block in self.blocks:
             x_BTD = block(x_BTD, mask, rotary, causal, values)
@@ -293,7 +298,9 @@ class Network(nn.Module):
     def _embedded(self, batch: Mapping[str, Tensor], before_BP: Tensor | None = None) -> Tensor:
         x_BTD = self.embed(batch[self.name])
         if self.ngrams is not None:
-            x_BTD = x_BTD + self.ngrams(batch[self.name], before_BP)
+            document_BT = batch.get(f"{self.name}.document")
+            place_BT = None if document_BT is None else places(document_BT)
+            x_BTD = x_BTD + self.ngrams(batch[self.name], before_BP, place_BT)
         if self.segment is None:
             return x_BTD
         kinds_BT = batch.get(f"{self.name}.segment")

@@ -40,6 +40,9 @@ class Language(Task):
     """Bound of the logits, c·tanh(z/c) (Gemma 2)."""
     balance: float = Setting(default=0.01, ge=0)
     """Weight of the experts' load-balancing loss, of models that have experts (Fedus et al. 2021)."""
+    documents: bool = False
+    """Keep the documents within a window apart: attention does not cross an end token, and positions begin anew. For
+    texts much shorter than the context, such as poems; it costs the fastest attention kernel."""
     start: Literal["zeros", "normal"] = "zeros"
     """How the head's own table starts: zeros say that every token is equally likely; normal is N(0, 0.02²)."""
 
@@ -80,6 +83,10 @@ class Language(Task):
         return Head(width, fields[self.target].layout.size, self.tied, self.softcap, self.start)
 
     def connect(self, model: nn.Module, head: nn.Module) -> None:
+        if self.documents and not getattr(model, "documents", False):
+            raise UserError(
+                "task.documents: this model cannot keep documents apart", "model.kind: transformer"
+            )
         if not self.tied or not isinstance(head, Head):
             return
         table: Any = getattr(model, "embedding", None)
