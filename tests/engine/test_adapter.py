@@ -81,6 +81,60 @@ def test_each_of_query_key_and_value_has_a_pair_of_its_own() -> None:
     assert torch.allclose(layer(x), x @ (layer.base.weight + change).T + layer.base.bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_on_int8_everything_is_as_on_the_dequantised_base(kind: str) -> None:
+    """Outputs, gradients and merged weights, against the same adapters beside float weights that int8 stands for."""
+    torch.manual_seed(0)
+    wide = lambda: nn.Sequential(nn.Linear(40, 96), nn.ReLU(), nn.Linear(96, 3))  # noqa: E731
+    quantised, plain, x = wide(), wide(), torch.randn(5, 40, requires_grad=True)
+    float_weights = quantised[0].weight.detach().clone()
+    settings = {"kind": kind, "rank": 2, "alpha": 3, "match": ["*"]}
+    adapt(quantised, Adapter(base="int8", **settings), seed=1)
+    layer = quantised[0].base
+    assert layer.whole_OI.dtype == torch.int8
+    step_O = (
+        float_weights.abs().amax(1) / 127
+    )  # at most half a step is lost, and what rounding the scale costs
+    assert ((layer.weight - float_weights).abs().amax(1) <= step_O * 1.1).all()
+    with torch.no_grad():
+        for at in (0, 2):
+            plain[at].weight.copy_(quantised[at].base.weight)
+            plain[at].bias.copy_(quantised[at].base.bias)
+    adapt(plain, Adapter(**settings), seed=1)
+    shaken(quantised)
+    trained = {name: p for name, p in quantised.named_parameters() if p.requires_grad}
+    mirror = {name: p for name, p in plain.named_parameters() if p.requires_grad}
+    assert trained.keys() == mirror.keys()
+    with torch.no_grad():
+        for name, p in mirror.items():
+            p.copy_(trained[name])
+    y, z = quantised(x), plain(x)
+    assert torch.allclose(y, z, atol=1e-6)
+    found = torch.autograd.grad(y.square().sum(), [x, *trained.values()])
+    wanted = torch.autograd.grad(z.square().sum(), [x, *mirror.values()])
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found, wanted, strict=True))
+    merge(quantised)
+    merge(plain)
+    assert all(type(layer) is nn.Linear for layer in (quantised[0], quantised[2]))
+    assert all(p.requires_grad for p in quantised.parameters())
+    ours, theirs = quantised.state_dict(), plain.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+    assert torch.allclose(quantised(x), y, atol=1e-5)
+
+
+def test_int8_keeps_pairs_of_query_key_and_value_and_no_float_weights() -> None:
+    attention = Attention(32, 4)
+    adapt(attention, Adapter(rank=3, match=["*"], base="int8"), seed=0)
+    assert attention.qkv.down_PRI.shape == (3, 3, 32)
+    frozen = [p for p in attention.parameters() if not p.requires_grad and p.ndim == 2]
+    assert {p.dtype for p in frozen} == {torch.int8}
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t) or t, lambda t: t):
+        attention.qkv(torch.randn(2, 3, 32)).sum()
+    assert not [t for t in held if t.is_floating_point() and t.shape == (96, 32)]
+
+
 def test_a_pattern_that_matches_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="no linear layer matches"):
         adapt(net(), Adapter(match=["*attention*"]), seed=0)

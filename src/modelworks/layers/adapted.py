@@ -3,6 +3,7 @@
 LoRA (Hu et al. 2021, arXiv:2106.09685): y = W x + (α/r)·B A x, where A starts random and B at zero.
 DoRA (Liu et al. 2024, arXiv:2402.09353): W' = m·V/‖V‖ with V = W + (α/r)·B A; ‖·‖ is of each output's weights, m
 starts as ‖W‖, and the norm counts as a constant when differentiated (section 4.3).
+The frozen layer may be held as int8 (quantised.py), as in QLoRA; merging gives a plain layer all the same.
 A layer that holds several matrices (queries, keys and values; gate and up) has a pair A, B for each of them.
 I inputs, O outputs of the layer, P matrices within it, R rank.
 """
@@ -16,13 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelworks.layers.linear import linear
+from modelworks.layers.quantised import QuantisedLinear
+
 
 class Adapted(nn.Module):
     """A linear layer with an adapter."""
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float, magnitude: bool) -> None:
+    def __init__(
+        self, base: nn.Linear | QuantisedLinear, rank: int, alpha: float, dropout: float, magnitude: bool
+    ) -> None:
         super().__init__()
-        self.base = base.requires_grad_(False)
+        self.base: nn.Linear | QuantisedLinear = base.requires_grad_(False)
         self.scale, self.rank = alpha / rank, rank
         self.rows = _parts(base)
         like = base.weight
@@ -53,13 +59,18 @@ class Adapted(nn.Module):
             return self.base(x) + self.scale * change
         with torch.no_grad():
             norm_O = _norm(self.base.weight + self.change_OI())
-        y = (self.magnitude_O / norm_O) * (F.linear(x, self.base.weight) + self.scale * change)
+        base = self.base
+        plain = base.product(x) if isinstance(base, QuantisedLinear) else linear(x, base.weight)
+        y = (self.magnitude_O / norm_O) * (plain + self.scale * change)
         return y if self.base.bias is None else y + self.base.bias
 
     def merged(self) -> nn.Linear:
         """The plain layer, with the change in its weights."""
         with torch.no_grad():
-            self.base.weight.copy_(self.weight_OI())
+            weight_OI = self.weight_OI()
+            if isinstance(self.base, QuantisedLinear):
+                return self.base.plain(weight_OI)
+            self.base.weight.copy_(weight_OI)
         return self.base.requires_grad_(True)
 
 
@@ -68,7 +79,7 @@ def _norm(weight_OI: Tensor) -> Tensor:
     return weight_OI.norm(dim=1).clamp_min(torch.finfo(weight_OI.dtype).tiny)
 
 
-def _parts(layer: nn.Linear) -> tuple[int, ...]:
+def _parts(layer: nn.Linear | QuantisedLinear) -> tuple[int, ...]:
     """Output rows of each matrix that a layer holds (layers mark it by `fused`)."""
     fused = getattr(layer, "fused", 1)
     if isinstance(fused, Sequence):
