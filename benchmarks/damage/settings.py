@@ -185,7 +185,7 @@ def _combinations() -> Iterator[Case]:
                 ["train", "t.csv", f"--target={target}", f"--task={task}", *QUICK],
                 TABLE,
                 rows=originals.ROWS,
-                names=("task", task, target),
+                names=("task", task, target, "distinct"),
             )
     for model in ("resnet", "vgg", "densenet", "vit", "gan", "bag", "rnn", "mlp", "transformer"):
         yield Case(

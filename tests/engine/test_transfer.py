@@ -129,9 +129,9 @@ def test_another_width_is_told_tensor_by_tensor() -> None:
     recipe = recipe.but(model=recipe.model.but(hidden=48))
     start = origin.read("gpt")
     report = transfer.load(begin(recipe, start.fields).network, recipe.task, start.fields, start)
-    assert report.unfit["model.blocks.0.feedforward.up.weight"] == [[64, 16], [48, 16]]
+    assert report.unfit["model.blocks.0.feedforward.up.weight"] == [[80, 16], [96, 16]]
     assert report.copied + len(report.unfit) + len(report.new) == report.total
-    assert "does not fit, so new: model.blocks.0.feedforward.up.weight (64×16 there, 48×16 here)" in str(
+    assert "does not fit, so new: model.blocks.0.feedforward.up.weight (80×16 there, 96×16 here)" in str(
         report
     )
 
