@@ -1,7 +1,7 @@
 """Tiny Shakespeare by characters: modelworks beside nanoGPT's CPU recipe, tokens and seconds to its loss.
 
     python benchmarks/shakespeare.py --text input.txt [--quick] [--seeds 3]
-    python benchmarks/shakespeare.py --text input.txt --ablate [--steps 240]     every trick off, one at a time
+    python benchmarks/shakespeare.py --text input.txt --ablate [--steps 160]     every trick off, one at a time
 
 The same split (the first 90 % trains), context (64) and batch (12); the loss is over the whole validation split, in
 consecutive windows. modelworks is trained for a share of nanoGPT's 2,000 steps and for all of them, with the recipe's
@@ -26,7 +26,7 @@ from _rounds import Results, failure, interleave, mean, median, ratio
 
 PEER = "nanoGPT's recipe, 2,000 steps"
 TOKENS_A_STEP = 12 * 64
-EVERY = 20
+EVERY = 40
 """Steps between the validations of an ablation, from which the steps to a loss are interpolated."""
 REACHED = (2.2, 2.0, 1.9)
 ABLATIONS: dict[str, list[str]] = {
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="tiny Shakespeare's input.txt")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--steps", help="how long modelworks is trained; default 120,160,240,2000, ablating 240"
+        "--steps", help="how long modelworks is trained; default 120,160,240,2000, ablating 160"
     )
     parser.add_argument(
         "--ablate", action="store_true", help="every trick off, one at a time, without the peer"
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     data, seeds = _split(args.text), range(1 if args.quick else args.seeds)
-    steps = args.steps or ("240" if args.ablate else "120,160,240,2000")
+    steps = args.steps or ("160" if args.ablate else "120,160,240,2000")
     lengths = [20] if args.quick else [int(count) for count in steps.split(",")]
     if args.ablate:
         ablate(data, lengths[0], seeds, args)
