@@ -90,3 +90,11 @@ def test_every_kinds_settings_are_read_without_torch() -> None:
     least, *loaded = done.stdout.split()
     assert int(least) >= 4
     assert not loaded
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "modelworks", "--version"],
+        capture_output=True, text=True, timeout=60, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.strip()
