@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -112,5 +113,12 @@ def test_a_shared_table_is_one() -> None:
     same = {"a": INPUTS["de"], "b": INPUTS["de"]}
     network = Seq2seq(width=16, depth=1, heads=2, shared=True).build(same)
     assert network.source is network.target is network.embedding
+    assert "source.weight" not in network.state_dict()
+    safetensors.torch.save(network.state_dict())  # refuses tensors that share memory
+    ids = torch.tensor([[1, 2]])
+    before = network.eval().read({"a": ids})[0]
+    with torch.no_grad():
+        network.target.weight[2] += 1
+    assert not torch.equal(network.read({"a": ids})[0][:, 1], before[:, 1])
     with pytest.raises(UserError, match="reads one input"):
         Seq2seq().build({"a": INPUTS["de"]})

@@ -118,7 +118,10 @@ class Network(nn.Module):
         hidden = round(width * settings.ratio)
         # Padding is masked where it is read, and never seen where it is written: code 0 needs no zeros.
         self.target = embed_steps(target, width, padded=False)
-        self.source = self.target if settings.shared else embed_steps(source, width, padded=False)
+        if settings.shared:
+            self.__dict__["source"] = self.target  # no part of its own: weights are stored once
+        else:
+            self.source = embed_steps(source, width, padded=False)
         places = {
             "read": Position(settings.positions, width, settings.heads, source.length),
             "write": Position(settings.positions, width, settings.heads, target.length, causal=True),
