@@ -2,7 +2,7 @@
 
 4 layers, 4 heads, 128 wide, context 64, no biases, no dropout, tied head; batch 12 at random places, 2,000 steps of
 AdamW (0.9, 0.99), weight decay 0.1 on matrices, rate 1e-3 after 100 steps of warm-up, cosine to 1e-4, clipped at 1.
-The loss is over the whole validation split, in consecutive windows.
+Other shapes by options. The loss is over the whole validation split, in consecutive windows.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ parser.add_argument("--data", type=Path, required=True, help="the text")
 parser.add_argument("--seed", type=int, required=True)
 parser.add_argument("--threads", type=int, required=True)
 parser.add_argument("--steps", type=int, default=2000)
+for name, default in (("width", 128), ("depth", 4), ("heads", 4), ("context", 64), ("batch", 12)):
+    parser.add_argument(f"--{name}", type=int, default=default)
+parser.add_argument("--skip", type=int, default=0, help="steps left out of the speed")
+parser.add_argument("--speed-only", action="store_true", help="no validation")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(args.seed)
@@ -65,8 +69,8 @@ text = args.data.read_text("utf-8")
 codes = {character: code for code, character in enumerate(sorted(set(text)))}
 ids = torch.tensor([codes[character] for character in text])
 train, valid = ids[: int(0.9 * len(ids))], ids[int(0.9 * len(ids)) :]
-context, batch = 64, 12
-model = Gpt(len(codes), context, 128, 4, 4)
+context, batch = args.context, args.batch
+model = Gpt(len(codes), context, args.width, args.depth, args.heads)
 matrices = [p for p in model.parameters() if p.dim() >= 2]
 others = [p for p in model.parameters() if p.dim() < 2]
 optimizer = torch.optim.AdamW(
@@ -74,7 +78,10 @@ optimizer = torch.optim.AdamW(
     lr=1e-3, betas=(0.9, 0.99),
 )  # fmt: skip
 started = time.perf_counter()
+skipped = started
 for step in range(args.steps):
+    if step == args.skip:
+        skipped = time.perf_counter()
     warm = min(1.0, (step + 1) / 101)
     along = max(0.0, (step - 100) / max(args.steps - 100, 1))
     rate = warm * 1e-3 if step < 100 else 1e-4 + 0.5 * (1 + math.cos(math.pi * along)) * 9e-4
@@ -88,9 +95,10 @@ for step in range(args.steps):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-seconds = time.perf_counter() - started
+ended = time.perf_counter()
+seconds, counted = ended - started, (args.steps - args.skip) * batch * context
 model.eval()
-windows = (len(valid) - 1) // context
+windows = 1 if args.speed_only else (len(valid) - 1) // context
 x = valid[: windows * context].view(windows, context)
 y = valid[1 : windows * context + 1].view(windows, context)
 with torch.inference_mode():
@@ -102,7 +110,7 @@ print(
     json.dumps(
         {
             "loss": total / y.numel(), "seconds": seconds, "tokens": args.steps * batch * context,
-            "parameters": sum(p.numel() for p in model.parameters()), "rate": args.steps * batch * context / seconds,
+            "parameters": sum(p.numel() for p in model.parameters()), "rate": counted / (ended - skipped),
         }
     )
 )  # fmt: skip

@@ -3,7 +3,7 @@
     Muon([{"params": matrices}, {"params": others, "algorithm": "adamw"}], lr=1e-3)
 
 Unlike torch.optim.Muon, the precision of the orthogonalisation is chosen (bfloat16 is far slower than float32
-on a CPU without units for it, and faster on one with them), matrices of one shape are done together,
+on a CPU without units for it, and four times as fast on one with them), matrices of one shape are done together,
 convolutions count as matrices (out, rest), and one optimizer holds both kinds of group.
 
 Letters: N matrices, R rows ≤ C columns.
@@ -11,6 +11,7 @@ Letters: N matrices, R rows ≤ C columns.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -133,8 +134,17 @@ def _apply(group: dict[str, Any], params: list[Tensor], updates_RC: list[Tensor]
 
 def _dtype(precision: str, like: Tensor) -> torch.dtype:
     if precision == "auto":
-        return torch.bfloat16 if like.is_cuda and torch.cuda.is_bf16_supported(False) else like.dtype
+        fast = like.dtype == torch.float32 and _multiplies_bf16(like.device.type)
+        return torch.bfloat16 if fast else like.dtype
     return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+@functools.cache
+def _multiplies_bf16(device: str) -> bool:
+    """Whether the device has units for bfloat16: without them it is tens of times slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(False)
+    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _fusible(p: Tensor) -> bool:
