@@ -16,8 +16,9 @@ from modelworks.engine.network import Network, prepare_batch
 from modelworks.engine.store import Rows
 
 _BASELINE_ROWS = 200_000
-STEPS = 16_384
-"""Steps of sequences that a batch holds at the most, whatever its rows."""
+STEPS = 4_096
+"""Steps of sequences that a batch holds at the most, whatever its rows: more are no faster on a CPU, and an evaluation
+would be what takes the most memory."""
 
 
 @dataclass(frozen=True)
