@@ -65,6 +65,20 @@ def test_hypotheses_are_reordered_dropped_and_doubled() -> None:
     torch.testing.assert_close(found, network(wanted)[:, 1], atol=1e-5, rtol=1e-4)
 
 
+def test_hypotheses_of_one_text_change_places() -> None:
+    network, batch = build(), batch_of()
+    state = network.begin(batch, 6)
+    state.step(torch.full((3,), START))
+    state.step(torch.tensor([4, 5, 2, 3]), [0, 0, 1, 1])
+    kept = state.memories[0][0]
+    found = state.step(torch.tensor([1, 6, 2, 2]), [1, 0, 3, 3])
+    assert state.memories[0][0] is kept
+    rows = torch.tensor([0, 0, 1, 1])
+    wanted = {name: value[rows] for name, value in batch.items()}
+    wanted["de"] = torch.tensor([[5, 1, 1], [4, 6, 1], [3, 2, 1], [3, 2, 1]])
+    torch.testing.assert_close(found, network(wanted)[:, 2], atol=1e-5, rtol=1e-4)
+
+
 def test_a_step_knows_only_what_stands_before_it() -> None:
     network, batch = build(), batch_of()
     features = network(batch)

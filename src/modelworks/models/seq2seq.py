@@ -199,6 +199,8 @@ class Writing:
         self, network: Network, memories: list[Memory], mask_BS: Tensor | None, cache: Cache
     ) -> None:
         self.network, self.memories, self.mask_BS, self.cache = network, memories, mask_BS, cache
+        self._prompt_R = list(range(cache.rows))
+        """Which row was read for each hypothesis."""
 
     @property
     def rows(self) -> int:
@@ -209,12 +211,8 @@ class Writing:
         """Features (R, D) of the next token. `from`: which hypothesis of the last step each goes on from; None: all
         of them, in order. The first token is START."""
         if from_R is not None and list(from_R) != list(range(self.rows)):
-            index_R = torch.tensor(list(from_R), dtype=torch.int64, device=token_R.device)
             self.cache.keep(from_R)
-            self.memories = [
-                (k.index_select(0, index_R), v.index_select(0, index_R)) for k, v in self.memories
-            ]
-            self.mask_BS = None if self.mask_BS is None else self.mask_BS.index_select(0, index_R)
+            self._remember([self._prompt_R[place] for place in from_R], from_R)
         network, position = self.network, self.network.positions["write"]
         x_RTD = network.target(token_R[:, None]) * network.scale
         span = self.cache.span(1, None, position)
@@ -223,3 +221,13 @@ class Writing:
         for layer, block in enumerate(network.decoder):
             x_RTD = block.cached(x_RTD, self.memories[layer], self.mask_BS, span, layer)
         return network.norm(x_RTD)[:, 0]
+
+    def _remember(self, prompt_R: list[int], from_R: Sequence[int]) -> None:
+        """What was read, for each hypothesis. Those of one text share it, so that it stays where it is while they only
+        change places."""
+        if prompt_R == self._prompt_R:
+            return
+        index_R = torch.tensor(list(from_R), dtype=torch.int64, device=self.memories[0][0].device)
+        self.memories = [(k.index_select(0, index_R), v.index_select(0, index_R)) for k, v in self.memories]
+        self.mask_BS = None if self.mask_BS is None else self.mask_BS.index_select(0, index_R)
+        self._prompt_R = prompt_R
