@@ -28,6 +28,11 @@ def parameters(run: Path) -> int:
     return _evaluation(run)["training"]["parameters"]
 
 
+def seconds(run: Path) -> float:
+    """Seconds of training."""
+    return _evaluation(run)["training"]["seconds"]
+
+
 def answered(run: Path, label: str, split: str = "test") -> float:
     """Share of a split's answers that are this class."""
     details = _evaluation(run)["details"][split]
