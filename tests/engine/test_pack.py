@@ -61,11 +61,15 @@ def test_a_packed_norm_is_the_norm(weight: bool, eps: float | None) -> None:
         torch.testing.assert_close(PackedNorm(norm)(x), norm(x), atol=1e-6, rtol=1e-5)
 
 
-def test_both_int8_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_int8_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = PackedLinear(torch.randn(48, 64), None, "int8"), torch.randn(20, 64)
     few = layer(x)
     monkeypatch.setattr(packed, "FEW", 1)
+    monkeypatch.setattr(packed, "MANY", 1)
     torch.testing.assert_close(layer(x), few, atol=0.15, rtol=2e-2)
+    assert layer._wide is None  # many rows of one text are no batch
+    torch.testing.assert_close(layer(x[:, None])[:, 0], few, atol=0.15, rtol=2e-2)
+    assert layer._wide is not None
 
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])

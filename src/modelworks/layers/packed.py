@@ -5,7 +5,8 @@
 
 float32    oneDNN's own layout; torch's default product on a CPU is MKL's, slower on AMD and for few rows
 bfloat16   half the bytes; inputs are rounded to bfloat16, sums are float32
-int8       a quarter: each output's weights as int8 times one scale; inputs as bfloat16, sums float32
+int8       a quarter: each output's weights as int8 times one scale; inputs as bfloat16, sums float32. Batches of more
+           than MANY rows also keep them as bfloat16, which holds every int8: the int8 product's time grows with rows
 docs/experiments.md has what was measured. N rows, I inputs, O outputs, C candidates.
 """
 
@@ -21,6 +22,8 @@ Weights = Literal["float32", "bfloat16", "int8"]
 
 FEW = 32
 """Rows up to which the int8 product is faster than turning the weights into bfloat16 first."""
+MANY = 8
+"""Rows up to which it is faster than weights that are bfloat16 already; larger batches are worth keeping them so."""
 STRIDE = 16
 """torch's int8 product reads its inputs so many at a time, also beyond their end: widths are filled up with zeros."""
 BEST = 64
@@ -46,17 +49,22 @@ class PackedLinear(nn.Module):
         self.register_buffer("bias", None if bias_O is None else bias_O.detach().float(), persistent=False)
         self._scale_O: Tensor | None = None
         weight_OI = weight_OI.detach()
+        self._onednn = weight_OI.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._wide: Tensor | None = None
+        """int8: the same numbers as bfloat16, from the first large batch on."""
         if weights == "int8":
             self._weight, self._scale_O = quantise(F.pad(weight_OI, (0, -self.in_features % STRIDE)))
             return
         self._weight = weight_OI.to(torch.float32 if weights == "float32" else torch.bfloat16).contiguous()
-        self._onednn = weight_OI.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self._onednn:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
     def forward(self, x: Tensor) -> Tensor:
         x_NI = x.reshape(-1, self.in_features)
-        y_NO = self._int8(x_NI) if self.weights == "int8" else self._float(x_NI)
+        if self.weights == "int8":
+            y_NO = self._int8(x_NI, keep=x.dim() == 3 and len(x) > MANY)
+        else:
+            y_NO = self._float(x_NI)
         y_NO = y_NO.to(x.dtype)
         if self.bias is not None:
             y_NO = y_NO + self.bias
@@ -68,15 +76,21 @@ class PackedLinear(nn.Module):
             return torch.ops.mkldnn._linear_pointwise(x_NI, self._weight, None, "none", [], "")
         return F.linear(x_NI, self._weight)
 
-    def _int8(self, x_NI: Tensor) -> Tensor:
+    def _int8(self, x_NI: Tensor, keep: bool) -> Tensor:
         assert self._scale_O is not None
         x_NI = x_NI.bfloat16()
         if self.in_features % STRIDE:  # F.pad copies, also where there is nothing to pad
             x_NI = F.pad(x_NI, (0, -self.in_features % STRIDE))
-        if len(x_NI) <= FEW:
+        rows = len(x_NI)
+        if rows <= MANY or (rows <= FEW and not keep and self._wide is None):
             return torch._weight_int8pack_mm(x_NI, self._weight, self._scale_O)
         # int8 values are exact in bfloat16, so only the sums are rounded, and only once.
-        return F.linear(x_NI, self._weight.bfloat16()).float() * self._scale_O.float()
+        if self._wide is None and not (keep and self._onednn):
+            return F.linear(x_NI, self._weight.bfloat16()).float() * self._scale_O.float()
+        if self._wide is None:
+            self._wide = torch.ops.mkldnn._reorder_linear_weight(self._weight.bfloat16(), None)
+        y_NO = torch.ops.mkldnn._linear_pointwise(x_NI, self._wide, None, "none", [], "")
+        return y_NO.float() * self._scale_O.float()
 
     def rows(self, index_C: Tensor) -> Tensor:
         """Some outputs' weights as float32 (C, I); int8 alone, the others are in a layout of their own."""
