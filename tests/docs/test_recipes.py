@@ -13,9 +13,16 @@ from modelworks.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 TINY = ["--train.steps=2", "--evaluate.bootstrap=5", "--train.threads=1"]
+_SPLITS = ("train", "valid", "test")
 STAND_INS = {
     "news.csv": "title,topic,split\n" + "".join(
         f"今日新闻{n},{'stocks' if n % 2 else 'sports'},{'test' if n > 40 else 'train'}\n" for n in range(60)
+    ),
+    "multi30k.jsonl": "".join(
+        f'{{"en": "{n} dogs run.", "de": "{n} Hunde laufen.", "split": "{_SPLITS[n % 3]}"}}\n' for n in range(60)
+    ),
+    "dialogsum.jsonl": "".join(
+        f'{{"dialogue": "A: {n}? B: Yes.", "summary": "B says {n}.", "split": "{_SPLITS[n % 3]}"}}\n' for n in range(60)
     ),
 }  # fmt: skip
 """Files that recipes want and that we can do without."""
