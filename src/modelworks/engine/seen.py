@@ -37,10 +37,21 @@ class Seen:
 
 def remember(store: Store) -> dict[str, np.ndarray]:
     """The smallest hashes of a split, sorted, and how many rows it has."""
-    kept = np.zeros(0, np.uint64)
+    kept, waiting, held = np.zeros(0, np.uint64), [], 0
     for hashes in _hashes(store):
-        kept = np.union1d(kept, hashes)[:KEPT]
-    return {"seen.hashes": kept, "seen.rows": np.array([len(store)], np.int64)}
+        waiting.append(hashes[hashes < kept[-1]] if len(kept) == KEPT else hashes)
+        held += len(waiting[-1])
+        if held >= KEPT:  # rarely, so that the whole costs no more than its rows
+            kept, waiting, held = _smallest([kept, *waiting]), [], 0
+    return {"seen.hashes": _smallest([kept, *waiting]), "seen.rows": np.array([len(store)], np.int64)}
+
+
+def _smallest(parts: list[np.ndarray]) -> np.ndarray:
+    """The KEPT smallest of all hashes, sorted, each once."""
+    whole = np.sort(np.concatenate(parts))
+    first = np.ones(len(whole), bool)
+    first[1:] = whole[1:] != whole[:-1]
+    return whole[first][:KEPT]
 
 
 def recognised(kept: Mapping[str, np.ndarray], store: Store) -> Seen | None:
@@ -53,7 +64,8 @@ def recognised(kept: Mapping[str, np.ndarray], store: Store) -> Seen | None:
     for hashes in _hashes(store):
         hashes = hashes[hashes <= known[-1]] if sampled else hashes
         looked += len(hashes)
-        found += int(np.isin(hashes, known).sum())
+        place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+        found += int(np.count_nonzero(known[place] == hashes))
     return Seen(round(len(store) * found / max(looked, 1)) if sampled else found, len(store), sampled)
 
 
