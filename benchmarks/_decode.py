@@ -1,0 +1,49 @@
+"""modelworks as a worker of decode.py: `python _decode.py MODEL.gguf THREADS WEIGHTS`, greedy; perplexity too."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from _workers import serve
+
+
+def main() -> None:
+    """The worker."""
+    import torch
+
+    from modelworks.engine.generate import Generator
+    from modelworks.engine.likelihood import Likelihood
+    from modelworks.engine.pack import pack
+    from modelworks.engine.ready import ready
+    from modelworks.engine.sampling import Sampling
+
+    model, threads, weights = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    network, field = ready(model)
+    if weights != "plain":
+        network = pack(network, weights)  # type: ignore[arg-type]
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        if "text" in asked:
+            score = Likelihood(network, field).texts([asked["text"]])[0]
+            return {"perplexity": math.exp(-score.per_token), "tokens": score.tokens}
+        sampling = Sampling(temperature=0, max_tokens=asked["new"], ignore_end=True)
+        began = time.perf_counter()
+        first = 0.0
+        written: list[list[int]] = [[] for _ in asked["prompts"]]
+        for chunk in Generator(network, field).stream(asked["prompts"], sampling):
+            first = first or time.perf_counter()
+            written[chunk.row] += chunk.ids
+        return {"prefill": first - began, "decode": time.perf_counter() - first, "tokens": written}
+
+    serve(answer)
+
+
+if __name__ == "__main__":
+    main()
