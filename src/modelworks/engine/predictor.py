@@ -19,7 +19,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
-from modelworks.engine import usercode
+from modelworks.engine import heap, usercode
 from modelworks.engine.checkpoint import read_tensors
 from modelworks.engine.network import Network, build, prepare_batch
 from modelworks.engine.prepare import encode_rows
@@ -58,6 +58,7 @@ class Predictor:
         if verify:
             run.verify()
         usercode.check(run)
+        heap.keep()
         recipe = of_run(run.recipe_tree(), str(run.path / "recipe.yaml"))
         assert recipe.task is not None
         assert recipe.model is not None
