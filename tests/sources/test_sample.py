@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -125,6 +126,37 @@ def test_pip_settings_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert _archive._pip("index-url") == ["https://other.example/simple"]
 
 
+def test_npms_registry(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = packed({"package/dist/a.json": b"[1]"})
+    sha = hashlib.sha256(content).hexdigest()
+    place = index.parent / "registry" / "@some" / "poems" / "-"
+    place.mkdir(parents=True)
+    (place / "poems-2.0.1.tgz").write_bytes(content)
+    monkeypatch.setenv("npm_config_registry", (index.parent / "registry").as_uri() + "/")
+    wanted = {"*": "package/dist/*.json"}
+    folder = _archive.fetched("@some/poems", "poems-2.0.1.tgz", sha, wanted, "npm")
+    assert (folder / "a.json").read_bytes() == b"[1]"
+    with pytest.raises(DataError, match=r"poems-2\.0\.1\.tgz has SHA-256 .* is wanted: refused"):
+        _archive.fetched("@some/poems", "poems-2.0.1.tgz", "0" * 64, wanted, "npm")
+    with pytest.raises(DataError, match="cannot be had"):
+        _archive.fetched("other", "other-1.tgz", "0" * 64, wanted, "npm")
+
+
+def test_npm_settings_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "user").write_text(
+        "fund=false\nregistry = https://mirror.example/npm/\n@own:registry=https://x\n"
+    )
+    monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "user"))
+    assert _archive._npm_registry() == "https://mirror.example/npm/"
+    (tmp_path / ".npmrc").write_text("registry=https://here.example/\n")  # the project's own goes before it
+    assert _archive._npm_registry() == "https://here.example/"
+    monkeypatch.setenv("npm_config_registry", "https://said.example/")
+    assert _archive._npm_registry() == "https://said.example/"
+
+
 @pytest.mark.parametrize(
     "members, links, pattern, match",
     [
@@ -213,6 +245,20 @@ def test_mnist_files(tmp_path: Path) -> None:
     assert np.array_equal(train.column("image").to_numpy_ndarray(), images)
     assert train.column("label").to_pylist() == ["7", "1"]
     assert test.column("split").to_pylist() == ["test", "test"]
+
+
+def test_tang_poems(tmp_path: Path) -> None:
+    poems = [
+        {"title": "一", "author": "甲", "paragraphs": ["白日依山盡，黃河入（一作「出」）海流。", "欲窮千里目，更上一層樓。"], "id": "1"},
+        {"title": "二", "author": "乙", "paragraphs": ["君自故鄉來，應知故鄉事。", "（見《某書》卷三（再版）。", "）"], "id": "2"},
+        {"title": "三", "author": "丙", "paragraphs": ["（闕）。"], "id": "3", "notes": []},
+    ]  # fmt: skip
+    (tmp_path / "poet.tang.10.json").write_text(json.dumps(poems[1:]), "utf-8")
+    (tmp_path / "poet.tang.0.json").write_text(json.dumps(poems[:1]), "utf-8")
+    first, second = _samples.tang_poems(tmp_path)  # in the order of their numbers
+    assert first.column("text").to_pylist() == ["白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"]
+    assert second.column("text").to_pylist() == ["君自故鄉來，應知故鄉事。", None]
+    assert second.column("author").to_pylist() == ["乙", "丙"]
 
 
 def test_census_files(tmp_path: Path) -> None:
