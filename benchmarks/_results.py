@@ -57,7 +57,9 @@ def publish(
     """Print a section and put it between its markers in RESULTS.md; the raw figures go to .cache/raw/.
 
     `part`: a benchmark of several parts writes each as soon as it is measured."""
-    command = f"python benchmarks/{name}.py {shlex.join(sys.argv[1:])}".rstrip()
+    # Of the reader's machine, not of this one: a path by its last part.
+    words = [Path(word).name if os.sep in word else word for word in sys.argv]
+    command = f"python benchmarks/{shlex.join(words)}"
     name = f"{name}-{part}" if part else name
     facts = [
         f"`{command}`",
