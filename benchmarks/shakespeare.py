@@ -2,6 +2,7 @@
 
     python benchmarks/shakespeare.py --text input.txt [--quick] [--seeds 3]
     python benchmarks/shakespeare.py --text input.txt --ablate [--steps 160]     every trick off, one at a time
+    python benchmarks/shakespeare.py --text input.txt --ablate --steps 2000 --only "all,no n-gram table"
 
 The same split (the first 90 % trains), context (64) and batch (12); the loss is over the whole validation split, in
 consecutive windows. modelworks is trained for a share of nanoGPT's 2,000 steps and for all of them, with the recipe's
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument(
         "--ablate", action="store_true", help="every trick off, one at a time, without the peer"
     )
+    parser.add_argument("--plain-steps", default="240,2000", help="how long it is without a table of n-grams")
+    parser.add_argument("--only", help="of the ablation these rows, by name, with commas")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     data, seeds = _split(args.text), range(1 if args.quick else args.seeds)
@@ -87,7 +90,7 @@ def race(data: Path, lengths: Sequence[int], seeds: Sequence[int], args: argpars
     }  # fmt: skip
     for steps in lengths:
         contenders[f"modelworks, {steps:,} steps"] = lambda seed, steps=steps: ours(data, steps, seed, args)
-    for steps in {min(240, max(lengths)), max(lengths)}:
+    for steps in [20] if args.quick else map(int, args.plain_steps.split(",")):
         contenders[f"modelworks plain, {steps:,} steps"] = lambda seed, steps=steps: ours(
             data, steps, seed, args, "--model.ngrams=1"
         )
@@ -109,13 +112,14 @@ def ablate(data: Path, steps: int, seeds: Sequence[int], args: argparse.Namespac
             data, steps, seed, args, *changed, f"--train.validate_every={EVERY}"
         )
         for name, changed in ABLATIONS.items()
+        if args.only is None or name in args.only.split(",")
     }
     results = interleave(contenders, seeds)
     _results.publish(
-        "ablation", f"Tiny Shakespeare: {steps} steps, one thing changed at a time", [_ablation(results)],
+        "ablation", f"Tiny Shakespeare: {steps} steps, one thing changed at a time", [_ablation(results)], part="" if steps == 160 else str(steps),
         notes=[
             f"benchmarks/recipes/shakespeare.yaml, {args.threads} thread(s), {len(seeds)} seeds, interleaved; mean loss (lowest–highest).",
-            f"Steps to a loss: interpolated between validations every {EVERY} steps, mean of the seeds; “–”: a seed did not reach it. Seconds to it: those steps at the run's median pace, validation left out.",
+            f"Steps to a loss: interpolated between validations every {max(EVERY, steps // 8)} steps, mean of the seeds; “–”: a seed did not reach it. Seconds to it: those steps at the run's median pace, validation left out.",
         ],
         raw=results, quick=args.quick,
     )  # fmt: skip
