@@ -108,6 +108,13 @@ def test_it_is_plain_sgd(tmp_path: Path) -> None:
     close(found, weights(network), 1e-5)
 
 
+def test_no_steps_are_none(tmp_path: Path) -> None:
+    network, *_ = make(tmp_path)
+    found, events = run(tmp_path, train(steps=0))
+    assert same(found, weights(network))
+    assert [event.kind for event in events] == ["start", "end"]
+
+
 @pytest.mark.parametrize("micro", [1, 7, 16])
 def test_accumulation_changes_nothing(tmp_path: Path, micro: int) -> None:
     whole, _ = run(tmp_path, train(steps=15))

@@ -193,8 +193,8 @@ def loop(
         yield event("note", message=note)
     if resume and state.step:
         yield event("note", message=f"resumed at step {state.step:,}")
-    # A process killed after the last step must not take another.
-    stop = _over(train, total, state, metric) if state.step else ""
+    # A process killed after the last step must not take another, and of no steps none is taken.
+    stop = _over(train, total, state, metric) if state.step or not total else ""
     ragged = next((n for n, c in rows.columns.items() if c.ragged), None)
     lengths = None if ragged is None else (lambda positions: rows.lengths(ragged, positions))
 
