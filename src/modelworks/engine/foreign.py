@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modelworks.core.errors import UserError, did_you_mean
+from modelworks.core.field import Layout
 from modelworks.core.kinds import find
 from modelworks.core.model import Model
 from modelworks.core.settings import read as read_settings
@@ -106,6 +107,7 @@ def read(folder: str | Path) -> Foreign:
     settings = read_settings(_body(architecture), model, f"{folder}/config.json")
     found = {_bare(name): tensor for name, tensor in _tensors(folder)}
     task, tensors, unused = gathered(architecture, settings, task, found, str(folder))
+    fitting(settings, tensors, size, length, str(folder))
     tokenizer = folder / "tokenizer.json"
     about = folder / "tokenizer_config.json"
     tokens = _json(about) if about.is_file() else {}
@@ -142,6 +144,9 @@ def gathered(
         task = None
     if task is not None and task["kind"] == "mask" and "cls.predictions.bias" not in found:
         task = None
+    depth = getattr(settings, "depth", 0)
+    if depth > len(found):  # before a list of them is made
+        raise UserError(f"{where}: says that it has {depth:,} layers, and holds {len(found):,} tensors")
     parts = architecture.parts(settings, bool(task and task["tied"]), task["kind"] if task else "")
     used: set[str] = set()
     tensors: dict[str, Tensor] = {}
@@ -161,6 +166,21 @@ def gathered(
             did_you_mean(odd[0], used),
         )
     return task, tensors, left
+
+
+def fitting(settings: Any, tensors: Mapping[str, Tensor], size: int, length: int, where: str) -> None:
+    """Raises UserError where tensors are of other shapes than the settings say, before anything is built by them."""
+    if settings.kind != "transformer":
+        return
+    with torch.device("meta"):
+        body = settings.build({"x": Layout("tokens", size=size, length=length)}, "token")
+    for name, parameter in body.named_parameters():
+        there = tensors.get(f"model.{name}")
+        if there is not None and there.shape != parameter.shape:
+            raise UserError(
+                f"{where}: {name} is {tuple(there.shape)}, and its settings say {tuple(parameter.shape)}",
+                "the file is damaged, or of another model than its settings",
+            )
 
 
 def _architectures() -> list[Any]:

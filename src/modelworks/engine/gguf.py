@@ -9,6 +9,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 from modelworks.core.errors import UserError
 from modelworks.core.settings import read as read_settings
 from modelworks.engine.blocks import BLOCKS, dequantise
-from modelworks.engine.foreign import Foreign, gathered
+from modelworks.engine.foreign import Foreign, fitting, gathered
 from modelworks.models import _foreign_llama
 from modelworks.models._foreign import Config, halves
 from modelworks.models.transformer import Transformer
@@ -87,7 +88,9 @@ class GGUF:
         self._at = 0
         try:
             self._head()
-        except (struct.error, UnicodeDecodeError, KeyError, IndexError, OverflowError) as error:
+        except UserError:
+            raise
+        except (struct.error, ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise UserError(f"{self.path} is damaged: {type(error).__name__}: {error}") from None
 
     def _head(self) -> None:
@@ -109,7 +112,10 @@ class GGUF:
                 raise KeyError(f"{axes} axes of {name}")
             shape = self._take(f"<{axes}Q")[::-1]  # the fastest axis comes first there
             self.tensors[name] = (shape, *self._take("<IQ"))
-        self._start = -(-self._at // (align := int(self.about.get("general.alignment", 32)))) * align
+        align = self.about.get("general.alignment", 32)
+        if type(align) is not int or not 0 < align <= 1 << 20:
+            raise ValueError(f"an alignment of {align!r}")
+        self._start = -(-self._at // align) * align
 
     def _take(self, form: str) -> tuple[Any, ...]:
         size = struct.calcsize(form)
@@ -146,7 +152,7 @@ class GGUF:
                 f"what is: {', '.join(label for label, *_ in BLOCKS.values())}",
             )
         _, values, size = BLOCKS[kind]
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         begin, length = self._start + offset, count // values * size
         if count % values or begin + length > len(self._data):
             raise UserError(f"{self.path} is damaged: {name} runs over the end of the file")
@@ -171,6 +177,7 @@ def read(path: str | Path) -> Foreign:
             tensor = halves(tensor, heads)
         found[theirs] = tensor
     task, tensors, left = gathered(_foreign_llama, settings, task, found, str(file.path))
+    fitting(settings, tensors, size, length, str(file.path))
     text, tokens = tokenizer(file)
     return Foreign(str(file.path), kind, model, task, size, length, tensors, text, tokens, tuple(left))
 
@@ -196,6 +203,9 @@ def _config(file: GGUF, kind: str) -> dict[str, Any]:
     if scaling != "none" or "rope_freqs.weight" in file.tensors:
         raise UserError(f"{file.path}: rope scaling is not read")
     heads, width = take("attention.head_count"), take("embedding_length")
+    for name, value in (("attention.head_count", heads), ("embedding_length", width)):
+        if type(value) is not int or value < 1:
+            raise UserError(f"{file.path}: {kind}.{name} wants a positive whole number, got {value!r:.80}")
     head_width = take("attention.key_length", width // heads)
     if take("rope.dimension_count", head_width) != head_width:
         raise UserError(f"{file.path}: rope over a part of each head is not read")
@@ -219,10 +229,18 @@ def _config(file: GGUF, kind: str) -> dict[str, Any]:
     }
 
 
+def _texts(file: GGUF, about: dict[str, Any], name: str) -> list[str]:
+    """A list of texts of the tokenizer."""
+    found = about.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise UserError(f"{file.path} is damaged: tokenizer.ggml.{name} is no list of texts")
+    return found
+
+
 def tokenizer(file: GGUF) -> tuple[str | None, dict[str, Any]]:
     """(tokenizer.json or None where its kind is not known here, special tokens and the chat template)."""
     about = {k.removeprefix("tokenizer.ggml."): v for k, v in file.about.items() if "tokenizer." in k}
-    names = about.get("tokens", [])
+    names = _texts(file, about, "tokens")
     tokens: dict[str, Any] = {}
     for short, key in (("bos", "bos_token"), ("eos", "eos_token"), ("padding", "pad_token")):
         code = about.get(f"{short}_token_id")
@@ -234,6 +252,8 @@ def tokenizer(file: GGUF) -> tuple[str | None, dict[str, Any]]:
     if about.get("model") != "gpt2" or pre is None:
         return None, tokens
     kinds = about.get("token_type") or [1] * len(names)
+    if not isinstance(kinds, list) or len(kinds) != len(names):
+        raise UserError(f"{file.path} is damaged: its {len(names):,} tokens have other types")
     added = [
         {"id": code, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": kind == 3}
@@ -258,7 +278,7 @@ def tokenizer(file: GGUF) -> tuple[str | None, dict[str, Any]]:
             "byte_fallback": False,
             "ignore_merges": about.get("pre") == "llama-bpe",
             "vocab": {name: code for code, name in enumerate(names)},
-            "merges": [merge.split(" ", 1) for merge in about.get("merges", [])],
+            "merges": [merge.split(" ", 1) for merge in _texts(file, about, "merges")],
         },
     }
     return json.dumps(tree, ensure_ascii=False), tokens

@@ -154,7 +154,8 @@ class Position(nn.Module):
             return self._make(steps, device)
         if len(self._made) < steps or self._made.device != device:
             with torch.inference_mode(False), torch.no_grad():
-                self._made = self._make(max(steps, self._length), device)
+                # All of a usual context at once; a giant one, or one that a file only claims, as it is come to.
+                self._made = self._make(max(steps, min(self._length, max(4096, 2 * steps))), device)
         return self._made[:steps]
 
     def add(self, x_BTD: Tensor, document_BT: Tensor | None = None) -> Tensor:
