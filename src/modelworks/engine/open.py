@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelworks.core.errors import UserError, did_you_mean
-from modelworks.core.kinds import every, find
+from modelworks.core.kinds import every, find, names
 from modelworks.core.source import Source
 from modelworks.sources._files import located, nearby
 
@@ -32,11 +32,14 @@ def _named(given: str | bytes) -> Source:
         raise UserError("no data was named", "a file, a folder, or sample:NAME")
     if text.lower().startswith(("http:", "https:")):
         raise UserError(f"{text}: addresses are not read", "download the file and give its path")
-    kinds = every(Source)
     # `sample:a.csv` is a sample: a prefix says more than an ending, and what is a folder is one by any name.
-    for kind in kinds.values():
+    # A prefix that is a kind's own name is taken at once, without reading the other kinds' files.
+    prefix, colon, _ = text.lower().partition(":")
+    own = [find(Source, prefix)] if colon and prefix in names(Source.folder) else []
+    for kind in own or every(Source).values():
         if kind.schemes and text.lower().startswith(kind.schemes):
             return kind(**kind.parse(text))
+    kinds = every(Source)
     is_folder = os.path.isdir(os.path.expanduser(text))
     for name, kind in kinds.items():
         if kind.matches(text) and (name == "folder" or not is_folder):
