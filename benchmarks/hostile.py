@@ -25,7 +25,7 @@ from pathlib import Path
 from _warm import Done, Warm
 from damage import Case, originals
 
-FAMILIES = ("tables", "media", "settings", "runs", "places")
+FAMILIES = ("tables", "media", "settings", "runs", "places", "language")
 SECONDS, MEMORY, LINES = 60, 4 << 30, 25
 GROWTH = 2 << 30
 """Bytes of memory that a command may take beyond what the loaded libraries hold."""
@@ -36,6 +36,7 @@ RUNS = {
     "words": (["train", "rows.csv", "--target=answer", *(f"--fields.{name}=ignore" for name in ("age", "size", "colour", "price"))], lambda: {"rows.csv": originals.csv()}),
     "pictures": (["train", "pics"], originals.pictures),
     "sounds": (["train", "wavs"], originals.sounds),
+    "plays": (["train", "plays.txt", "--task=language", "--fields.text.tokens=bpe", "--fields.text.vocabulary=300", "--fields.text.length=64", "--model.preset=llama", "--model.width=32", "--model.depth=1", "--model.heads=2", "--model.kv_heads=1", "--model.hidden=48"], lambda: {"plays.txt": originals.sentences()}),
 }  # fmt: skip
 
 
@@ -63,6 +64,13 @@ def train_runs(warm: Warm, folder: Path, names: Sequence[str] = tuple(RUNS)) -> 
         done = warm.run([*argv, "--name", name, *TRAIN], folder / name)
         if done.code:
             raise RuntimeError(f"the Run {name} could not be trained: {done.error}")
+        if name == "plays":
+            for form in ("hf", "gguf"):
+                done = warm.run(
+                    ["export", name, "--format", form, "--output", f"exports/{form}"], folder / name
+                )
+                if done.code:
+                    raise RuntimeError(f"the Run {name} could not be exported: {done.error}")
 
 
 def judge(case: Case, done: Done, folder: Path) -> list[str]:
@@ -150,6 +158,8 @@ def run(case: Case, warm: Warm, library: Path, folder: Path) -> tuple[Done, list
     write(dict(case.files), folder)
     for name in case.runs:
         shutil.copytree(library / name / "runs" / name, folder / "runs" / name)
+        if (library / name / "exports").exists():
+            shutil.copytree(library / name / "exports", folder / "exports")
     if case.prepare is not None:
         case.prepare(folder)
     for name in (".stdout", ".stderr"):

@@ -44,6 +44,12 @@ def jsonl(rows: int = ROWS) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in records(rows)).encode()
 
 
+def sentences(lines: int = 500) -> bytes:
+    """Some 20 kB of plain text."""
+    dice = random.Random(2)
+    return "\n".join(" ".join(dice.choices(WORDS, k=7)) + "." for _ in range(lines)).encode()
+
+
 def parquet(rows: int = ROWS) -> bytes:
     """The records as Parquet."""
     import pyarrow as pa

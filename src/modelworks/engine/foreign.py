@@ -113,8 +113,8 @@ def read(folder: str | Path) -> Foreign:
     tokens = _json(about) if about.is_file() else {}
     template = folder / "chat_template.jinja"
     if template.is_file():
-        tokens["chat_template"] = template.read_text("utf-8")
-    text = tokenizer.read_text("utf-8") if tokenizer.is_file() else None
+        tokens["chat_template"] = _text(template)
+    text = _text(tokenizer) if tokenizer.is_file() else None
     return Foreign(
         where=str(folder),
         kind=config.type,
@@ -209,12 +209,21 @@ def _bare(name: str) -> str:
     return name
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
     try:
-        tree = json.loads(path.read_text("utf-8"))
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text: byte {error.start}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "a folder with config.json and *.safetensors") from None
-    except ValueError as error:
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(_text(path))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is no JSON object")

@@ -174,6 +174,8 @@ def read(path: str | Path) -> Foreign:
         turned = re.search(r"[qk]_proj\.(weight|bias)$", theirs)
         if turned and kind == "llama":  # llama.cpp keeps a pair's channels side by side there
             heads = model["heads"] if "q_proj" in theirs else model["kv_heads"]
+            if len(tensor) != heads * model["head_width"]:
+                raise UserError(f"{file.path}: {name} has {len(tensor):,} rows, not those of {heads:,} heads")
             tensor = halves(tensor, heads)
         found[theirs] = tensor
     task, tensors, left = gathered(_foreign_llama, settings, task, found, str(file.path))

@@ -138,7 +138,8 @@ class Subwords:
     def __init__(self, text: str) -> None:
         self._plain, self._special = load(text), load(text)
         self._plain.encode_special_tokens = True
-        tree = json.loads(text)
+        # As the library writes it: a file of others may leave out what it has nothing to say of.
+        tree = json.loads(self._special.to_str())
         self.size = max(self._plain.get_vocab().values(), default=-1) + 1
         self.specials = {one["content"]: one["id"] for one in tree["added_tokens"] if one["special"]}
         model = tree["model"]

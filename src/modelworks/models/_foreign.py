@@ -46,6 +46,10 @@ HARMLESS = frozenset(_HARMLESS.split())
 """Keys of config.json that leave the numbers of a forward pass alone."""
 
 
+LAYERS = 10_000
+"""Most layers that a file may claim: lists of a billion of them would fill memory."""
+
+
 class Config:
     """config.json, of which every key is asked for, harmless or refused."""
 
@@ -70,6 +74,8 @@ class Config:
             raise UserError(f"{self.where}: has no {name!r}", did_you_mean(name, self.tree))
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{self.where}: {name!r} wants a positive whole number, got {value!r}")
+        if name in ("num_hidden_layers", "n_layer") and value > LAYERS:
+            raise UserError(f"{self.where}: {name!r} says {value:,}, more layers than any model has")
         return value
 
     def number(self, name: str, default: float) -> float:
