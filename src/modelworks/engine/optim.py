@@ -125,7 +125,7 @@ class Optimizer(Settings):
     newton_schulz_steps: int | None = Setting(default=None, ge=1, le=20)
     """muon: iterations of the orthogonalisation."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
-    """muon: of the orthogonalisation; auto is bfloat16 where the processor or GPU has units for it, else the weights' own."""
+    """muon: of the orthogonalisation; auto is bfloat16 where the processor has units for it, else the weights' own."""
     scale: Literal["spectral", "original"] | None = None
     """muon: 0.2·√max(m, n), which suits AdamW's rates (Liu et al. 2025), or √max(1, m/n) (Jordan 2024)."""
     adamw_lr: float | None = Setting(default=None, gt=0)
