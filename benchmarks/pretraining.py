@@ -80,7 +80,7 @@ def _ours_run(
         "train", args.text.resolve(), "--task", "language", "--name", "speed", "--overwrite", "--seed", seed, *changed,
         f"--fields.text.length={CONTEXT}", "--fields.text.tokens=char", f"--train.batch_size={BATCH}",
         f"--train.steps={steps}", "--train.log_every=1", "--train.validate_every=1000000", "--train.choose=last",
-        "--evaluate.bootstrap=0", f"--train.threads={args.threads}", cwd=work, threads=args.threads,
+        "--evaluate.bootstrap=0", "--data.split.valid=0.01", "--data.split.test=0", f"--train.threads={args.threads}", cwd=work, threads=args.threads,
     )  # fmt: skip
     run = work / "runs" / "speed"
     return {
