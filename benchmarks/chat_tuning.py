@@ -92,8 +92,8 @@ def main() -> None:
         shutil.copy(args.data / "alpaca_demo" / INSTRUCT, work / INSTRUCT)
         pairs(args.data / "alpaca_demo" / PREFER, work / PREFER)
         quick = ["--train.steps=2", "--evaluate.bootstrap=20"] if args.quick else []
-        # A rate that changes nothing: what the model that training starts from makes of the same rows.
-        still = ["--name=before", "--train.steps=1", "--train.optimizer.lr=1e-12", "--evaluate.bootstrap=20"]
+        # No step: what the model that training starts from makes of the same rows.
+        still = ["--name=before", "--train.steps=0", "--evaluate.bootstrap=200"]
         before = _renamed(work, args.threads, *still)
         tuned = train("chat-instruct", work, args.threads, *quick)
         print(

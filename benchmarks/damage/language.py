@@ -39,7 +39,7 @@ def cases(dice: random.Random) -> Iterator[Case]:
 
 def case(name: str, argv: list[str], damage: Callable[[Path], object] | None = None, **more: Any) -> Case:
     """A command beside the sound Run and its exports."""
-    more.setdefault("names", ("plays", "gguf", HF, "tokenizer", "config.json"))
+    more.setdefault("names", ("plays", "gguf", HF, "tokenizer", "config.json", "prompt"))
     return Case("language", name, argv, prepare=damage, runs=("plays",), **more)
 
 
