@@ -59,11 +59,12 @@ class Packed:
         self, store: Store, name: str, context: int, whole: bool, shift: int = 0, end: int | None = None
     ) -> None:
         self.store, self.name, self.whole, self.shift, self.end = store, name, whole, shift, end
-        self.context = self.steps = context
         self.tokens = store.flat(name)
         self.targets = len(self.tokens) - 1
         if self.targets < 1:
             raise DataError(f"{name!r}: too little text: {len(self.tokens)} tokens")
+        # No window is longer than the text: the rest of it would be padding.
+        self.context = self.steps = context = min(context, self.targets)
         self.rows = -(-self.targets // context) if whole else max(1, self.targets // context)
         self.columns = {name: Column("int64", (context,), False, "")}
 
