@@ -15,8 +15,8 @@ from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
 from modelworks.engine import judge
 from modelworks.engine.network import Network, build
-from modelworks.engine.packed import Packed
 from modelworks.engine.prepare import fit, prepare
+from modelworks.engine.windows import Windows
 from modelworks.fields.corpus import Corpus
 from modelworks.metrics.language import LanguageMeter
 from modelworks.models.transformer import Transformer
@@ -47,7 +47,7 @@ def test_a_head_of_zeros_finds_every_token_equally_likely(corpus) -> None:
     fields, store = corpus
     task = Language(target="text")
     network = Network(Constant(), task.head(3, 0, fields))
-    rows = Packed(store, "text", 7, whole=True)
+    rows = Windows(store, "text", 7, whole=True)
     found = judge.evaluate(network, task, fields, rows)["metrics"]
     size = fields["text"].layout.size
     assert found["perplexity"]["value"] == pytest.approx(size, rel=1e-5)
@@ -60,7 +60,7 @@ def test_a_head_of_zeros_finds_every_token_equally_likely(corpus) -> None:
 def test_the_baseline_is_the_entropy_of_the_tokens(corpus) -> None:
     fields, store = corpus
     task = Language(target="text")
-    rows = Packed(store, "text", 7, whole=True)
+    rows = Windows(store, "text", 7, whole=True)
     trivial = judge.trivial_answer(task, fields, rows)
     network = Network(Constant(), task.head(3, 0, fields))
     found = judge.evaluate(network, task, fields, rows, baseline=trivial)["baseline"]
@@ -99,7 +99,7 @@ def test_experts_are_balanced(corpus) -> None:
     """The balancing loss is in the training loss, with its weight, and not in the evaluation's."""
     fields, store = corpus
     model = Transformer(width=16, depth=2, heads=2, experts=4, active=2, dropout=0.0)
-    batch = Packed(store, "text", 7, whole=False).gather(np.arange(8))
+    batch = Windows(store, "text", 7, whole=False).gather(np.arange(8))
     losses = []
     for weight in (0.0, 0.5):
         task = Language(target="text", balance=weight)

@@ -62,7 +62,7 @@ class Task(Kinded):
     self_supervised: ClassVar[bool] = False
     """Whether it learns a column from itself: the target is then the only input."""
     packed: ClassVar[bool] = False
-    """Whether it wants windows cut from the token stream (engine/packed.py) instead of one row after another."""
+    """Whether it wants windows cut from the token stream (engine/windows.py) instead of one row after another."""
     view: ClassVar[View] = "rows"
     """answers: conversations with what follows each token where it is an answer's, as NAME.next. pairs: two of each
     row, of the target and of the field `rejected`; then also NAME.reference, of `refer`."""

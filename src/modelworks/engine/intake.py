@@ -64,7 +64,7 @@ class Taken:
 
     def rows(self, split: str) -> Rows:
         """What a split is trained on or judged by."""
-        from modelworks.engine.packed import rows_of
+        from modelworks.engine.windows import rows_of
 
         assert self.recipe.task is not None
         return rows_of(self.prepared, split, self.recipe.task, self.fields)
@@ -119,10 +119,10 @@ def take_in(
     from modelworks.engine import infer, origin, transfer
     from modelworks.engine.clean import clean
     from modelworks.engine.joined import joined, parts_of
-    from modelworks.engine.packed import rows_of
     from modelworks.engine.prepare import fit, prepare
     from modelworks.engine.regime import resolve
     from modelworks.engine.split import split
+    from modelworks.engine.windows import rows_of
 
     progress = progress or Silent()
     source = f"{run.path}/recipe.yaml" if run else "recipe"

@@ -15,7 +15,6 @@ from modelworks.engine.begin import begin, remember
 from modelworks.engine.checkpoint import Checkpoints
 from modelworks.engine.loop import Event, loop
 from modelworks.engine.network import Network
-from modelworks.engine.packed import rows_of
 from modelworks.engine.parallel import World
 from modelworks.engine.pictures import Pictures
 from modelworks.engine.prepare import Prepared
@@ -24,6 +23,7 @@ from modelworks.engine.reference import references
 from modelworks.engine.store import Rows
 from modelworks.engine.threads import settle
 from modelworks.engine.track import Console, JsonLog, TensorBoard, Tracker
+from modelworks.engine.windows import rows_of
 from modelworks.metrics.direction import higher_is_better
 
 FEW = 1000

@@ -17,9 +17,9 @@ from modelworks.core.task import Task
 from modelworks.engine import judge
 from modelworks.engine.begin import begin
 from modelworks.engine.network import Network, prepare_batch
-from modelworks.engine.packed import rows_of
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
+from modelworks.engine.windows import rows_of
 
 FILE = "start.safetensors"
 """In the Run: a resumed training compares with the same numbers."""

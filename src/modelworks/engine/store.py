@@ -52,7 +52,7 @@ def allow_files(count: int) -> None:
 
 
 class Rows(Protocol):
-    """What is trained on or judged by: the rows of a split, or windows of its text (engine/packed.py)."""
+    """What is trained on or judged by: the rows of a split, or windows of its text (engine/windows.py)."""
 
     columns: dict[str, Column]
     steps: int

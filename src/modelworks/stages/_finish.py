@@ -18,10 +18,10 @@ from modelworks.engine.checkpoint import write_tensors
 from modelworks.engine.facts import environment
 from modelworks.engine.intake import Taken
 from modelworks.engine.learn import Learned
-from modelworks.engine.packed import rows_of
 from modelworks.engine.predictor import Predictor
 from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
+from modelworks.engine.windows import rows_of
 from modelworks.stages._gallery import write_gallery
 
 TOLD = ("roc_auc", "f1", "f1_macro", "r2", "mae", "rmse", "log_loss")

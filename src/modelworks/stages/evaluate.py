@@ -73,11 +73,11 @@ def evaluate(
     from modelworks.engine.given import given_codes
     from modelworks.engine.joined import joined, parts_of
     from modelworks.engine.open import source_for
-    from modelworks.engine.packed import rows_of
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.prepare import prepare
     from modelworks.engine.recipe import of_run
     from modelworks.engine.reference import for_data
+    from modelworks.engine.windows import rows_of
 
     run = run if isinstance(run, RunFolder) else RunFolder.find(run)
     predictor = Predictor.load(run)

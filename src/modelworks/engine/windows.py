@@ -1,4 +1,4 @@
-"""Packed: the token stream of a corpus cut into windows, with a store's interface.
+"""Windows: the token stream of a corpus cut into windows, with a store's interface.
 
     rows = rows_of(prepared, "train", task, fields)
     rows.gather(positions)      # {"text": tokens_BT, "text.next": targets_BT, …}
@@ -44,10 +44,10 @@ def rows_of(prepared: Prepared, split: str, task: Task, fields: Mapping[str, Fie
                 f"task.documents: the texts of {task.target!r} have no ends",
                 f"fields.{task.target}.end: true",
             )
-    return Packed(store, task.target, fields[task.target].layout.length, whole=split != "train", end=end)
+    return Windows(store, task.target, fields[task.target].layout.length, whole=split != "train", end=end)
 
 
-class Packed:
+class Windows:
     """Windows of `context` tokens and of the tokens that follow each.
 
     `whole`: every token but the first is a target exactly once, and the last window is padded (targets −1); else
@@ -71,10 +71,10 @@ class Packed:
     def __len__(self) -> int:
         return self.rows
 
-    def at(self, epoch: int) -> Packed:
+    def at(self, epoch: int) -> Windows:
         """The windows of an epoch."""
         shift = round(epoch * _GOLDEN * self.context) % self.context
-        return Packed(self.store, self.name, self.context, self.whole, shift, self.end)
+        return Windows(self.store, self.name, self.context, self.whole, shift, self.end)
 
     def row_numbers(self, positions: np.ndarray) -> np.ndarray:
         """The dataset's row that each window begins in."""

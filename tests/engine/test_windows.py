@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from modelworks.core.dataset import Dataset
 from modelworks.core.errors import DataError, UserError
 from modelworks.engine.network import build
-from modelworks.engine.packed import Packed, rows_of
 from modelworks.engine.prepare import fit, prepare
 from modelworks.engine.store import Store
+from modelworks.engine.windows import Windows, rows_of
 from modelworks.fields.corpus import Corpus
 from modelworks.models.rnn import Rnn
 from modelworks.models.transformer import Transformer
@@ -39,9 +39,9 @@ def test_every_token_but_the_first_is_a_target_once(
     stream = store.flat("text").to(torch.int64)
     if len(stream) < 2:
         with pytest.raises(DataError, match="too little text"):
-            Packed(store, "text", context, whole=True)
+            Windows(store, "text", context, whole=True)
         return
-    rows = Packed(store, "text", context, whole=True)
+    rows = Windows(store, "text", context, whole=True)
     batch = rows.gather(np.arange(len(rows)))
     alone = [rows.gather(np.array([position])) for position in range(len(rows))]
     for name in ("text", "text.next"):  # a window is the same in any batch
@@ -57,7 +57,7 @@ def test_every_token_but_the_first_is_a_target_once(
 
 def test_training_windows_are_full_and_move_each_epoch(tmp_path: Path) -> None:
     store = stored(tmp_path, ["abcdefghijklmnopqrstuvwxyz" * 3])
-    rows = Packed(store, "text", 5, whole=False)
+    rows = Windows(store, "text", 5, whole=False)
     seen = set()
     for epoch in range(6):
         batch = rows.at(epoch).gather(np.arange(len(rows)))
@@ -70,7 +70,7 @@ def test_training_windows_are_full_and_move_each_epoch(tmp_path: Path) -> None:
 
 
 def test_a_text_shorter_than_a_window(tmp_path: Path) -> None:
-    batch = Packed(stored(tmp_path, ["abc"]), "text", 8, whole=False).gather(np.array([0]))
+    batch = Windows(stored(tmp_path, ["abc"]), "text", 8, whole=False).gather(np.array([0]))
     assert (batch["text.next"] >= 0).sum() == 2
 
 
@@ -96,7 +96,7 @@ def test_a_window_gives_each_document_the_logits_it_has_alone(tmp_path: Path, ki
     for parameter in network.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    rows = Packed(store, "text", 11, whole=True, end=end)
+    rows = Windows(store, "text", 11, whole=True, end=end)
     batch = rows.gather(np.arange(len(rows)))
     logits_BTV = network.head.logits(network.model(batch))
     seen, crossing = 0, 0
@@ -136,5 +136,5 @@ def test_documents_want_ends_and_a_model_that_knows_them(tmp_path: Path) -> None
 
 def test_windows_know_the_rows_they_begin_in(tmp_path: Path) -> None:
     store = stored(tmp_path, ["abc", "defg", "hi"], end=True)  # 4 + 5 + 3 tokens
-    rows = Packed(store, "text", 4, whole=True)
+    rows = Windows(store, "text", 4, whole=True)
     assert rows.row_numbers(np.arange(len(rows))).tolist() == [0, 1, 1]
