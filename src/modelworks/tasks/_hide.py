@@ -11,7 +11,7 @@ hide fills up with targets of −1. B rows, T tokens, K hidden ones, V tokens of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from modelworks.core.dataset import mix
+from modelworks.layers.token_head import Scores
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FAR = 2.0  # a random key beyond every other: of what must not be hidden
@@ -121,3 +122,18 @@ def hide(
     shown_BK = torch.where(chosen_BK, shown_BK, stood_BK)
     target_BK = torch.where(chosen_BK, stood_BK, -1)
     return Hidden(tokens_BT.scatter(1, at_BK, shown_BK), at_BK, target_BK)
+
+
+# ------------------------------------------------------------------------------------------- measuring
+def said(scores: Scores, target_BK: Tensor) -> dict[str, Tensor]:
+    """What MaskedMeter is given of a network's scores; target −1: none."""
+    return {"nll": scores.nll(target_BK), "prediction": scores.best(), "target": target_BK}
+
+
+def guessed(baseline: Mapping[str, np.ndarray], target_BK: np.ndarray) -> dict[str, np.ndarray]:
+    """The same of one who knows only how often each token comes (`nll` a token) and the commonest."""
+    return {
+        "nll": np.where(target_BK >= 0, baseline["nll"][np.maximum(target_BK, 0)], 0.0),
+        "prediction": np.full_like(target_BK, baseline["prediction"][0]),
+        "target": target_BK,
+    }

@@ -26,7 +26,7 @@ from modelworks.core.model import Features
 from modelworks.core.task import Batch, Player, Task
 from modelworks.layers.token_head import Scores, TokenHead
 from modelworks.metrics.masked import MaskedMeter
-from modelworks.tasks._hide import Draws, Hidden, by_chance, by_number, hide, spans, words
+from modelworks.tasks._hide import Draws, Hidden, by_chance, by_number, guessed, hide, said, spans, words
 from modelworks.tasks._words import Joins
 
 
@@ -160,12 +160,7 @@ class Mask(Task):
 
     # ------------------------------------------------------------------ measuring
     def measure(self, output: Answers, batch: Batch) -> dict[str, Tensor]:
-        target_BK = output.target_BK
-        return {
-            "nll": output.scores.nll(target_BK),
-            "prediction": output.scores.best(),
-            "target": target_BK,
-        }
+        return said(output.scores, output.target_BK)
 
     def predict(self, output: Any) -> dict[str, Tensor]:
         raise UserError("a masked language model answers no rows", "fine-tune it for a task that does")
@@ -191,13 +186,7 @@ class Mask(Task):
     ) -> dict[str, np.ndarray]:
         stored = {name: torch.from_numpy(np.asarray(value)) for name, value in batch.items()}
         hidden = self.hide(stored, by_number(stored["row"], stored[self.target]))
-        target_BK = hidden.target_BK.numpy()
-        guess_BK = np.full_like(target_BK, baseline["prediction"][0])
-        return {
-            "nll": np.where(target_BK >= 0, baseline["nll"][np.maximum(target_BK, 0)], 0.0),
-            "prediction": guess_BK,
-            "target": target_BK,
-        }
+        return guessed(baseline, hidden.target_BK.numpy())
 
 
 @dataclass(frozen=True)

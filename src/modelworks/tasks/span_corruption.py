@@ -26,7 +26,7 @@ from modelworks.core.model import Features
 from modelworks.core.task import Batch, Player, Task
 from modelworks.layers.token_head import Scores, TokenHead
 from modelworks.metrics.masked import MaskedMeter
-from modelworks.tasks._hide import Draws, by_chance, by_number
+from modelworks.tasks._hide import Draws, by_chance, by_number, guessed, said
 from modelworks.tasks._spans import corrupt, counts
 
 T = TypeVar("T")
@@ -156,12 +156,7 @@ class SpanCorruption(Task):
 
     # ------------------------------------------------------------------ measuring
     def measure(self, output: Answers, batch: Batch) -> dict[str, Tensor]:
-        written_BT = output.written_BT
-        return {
-            "nll": output.scores.nll(written_BT),
-            "prediction": output.scores.best(),
-            "target": written_BT,
-        }
+        return said(output.scores, output.written_BT)
 
     def predict(self, output: Any) -> dict[str, Tensor]:
         raise UserError("a model of cut-out spans answers no rows", "fine-tune it: --task translate")
@@ -190,12 +185,7 @@ class SpanCorruption(Task):
     ) -> dict[str, np.ndarray]:
         stored = {name: torch.from_numpy(np.asarray(value)) for name, value in batch.items()}
         _, _, written_BT = self.corrupted(stored, by_number(stored["row"], stored[self.target]))
-        target_BT = written_BT.numpy()
-        return {
-            "nll": np.where(target_BT >= 0, baseline["nll"][np.maximum(target_BT, 0)], 0.0),
-            "prediction": np.full_like(target_BT, baseline["prediction"][0]),
-            "target": target_BT,
-        }
+        return guessed(baseline, written_BT.numpy())
 
 
 @dataclass(frozen=True)
