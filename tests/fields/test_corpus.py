@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelworks.core.errors import DataError, RecipeError, UserError
 from modelworks.fields import corpus as module
-from modelworks.fields._tokenizers import LONGEST, learn
+from modelworks.fields._tokenizers import LONGEST, Subwords, learn
 from modelworks.fields.corpus import Corpus
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -76,6 +76,17 @@ def test_rows_are_whole_and_end_where_asked(kind: str, end: bool) -> None:
     assert found.lengths is not None and found.lengths.tolist()[0] == len(first) > field.layout.length == 8
     assert found.values.dtype == np.uint16
     assert not found.changed and not found.bad
+
+
+def test_a_foreign_tokenizer_that_breaks_down_is_an_error_of_one_line() -> None:
+    tree = json.loads(learn("bpe", [["aaa b"]], 300, ["<pad>", "<end>"]))
+    pattern = {"Regex": "(a+)+$"}
+    tree["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    tokenizer = Subwords(json.dumps(tree))
+    with pytest.raises(UserError, match="breaks down on this text.*retry-limit"):
+        tokenizer.ids("a" * 60 + "!")
+    with pytest.raises(UserError, match="breaks down on this text.*retry-limit"):
+        tokenizer.encode(["aaa", "a" * 60 + "!"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

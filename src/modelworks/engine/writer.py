@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelworks.core.errors import UserError
@@ -73,20 +73,21 @@ class Writer:
 
 
 class CsvWriter(Writer):
-    """Comma-separated values; missing ones are empty."""
+    """Comma-separated values (RFC 4180 with line feeds); missing ones are empty."""
 
     def __enter__(self) -> Writer:
         super().__enter__()
         self._file = self._partial.open("w", encoding="utf-8", newline="") if self._partial else sys.stdout
-        self._csv = csv.writer(self._file, lineterminator="\n")
         self._begun = False
         return self
 
     def put(self, table: pa.Table) -> None:
         if not self._begun:
-            self._csv.writerow(table.column_names)
+            self._file.write(",".join(_quoted(pa.array(table.column_names)).to_pylist()) + "\n")
             self._begun = True
-        self._csv.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        # Column by column: the rows of a wide table are written several times faster than cell by cell.
+        cells = [_quoted(_texts(column.combine_chunks())) for column in table.columns]
+        self._file.writelines(f"{line}\n" for line in pc.binary_join_element_wise(*cells, ",").to_pylist())
 
     def close(self) -> None:
         if self._partial:
@@ -147,6 +148,22 @@ def writer_for(output: Path | None, format_: str | None) -> Writer:
     if output is None and ending == "parquet":
         raise UserError("Parquet does not go to standard output", "--output OUT.parquet")
     return kinds[ending](output)
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """Values as Python writes them, missing ones empty."""
+    if pa.types.is_string(column.type):
+        return pc.fill_null(column, "")
+    return pa.array(["" if value is None else str(value) for value in column.to_pylist()], pa.string())
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    """Cells of a CSV file: those that hold a comma, a quote or a line's end stand between quotes."""
+    odd = pc.match_substring_regex(texts, '[",\r\n]')
+    if not pc.any(odd).as_py():
+        return texts
+    doubled = pc.replace_substring(texts, '"', '""')
+    return pc.if_else(odd, pc.binary_join_element_wise('"', doubled, '"', ""), texts)
 
 
 def _writable(batch: pa.RecordBatch) -> pa.RecordBatch:

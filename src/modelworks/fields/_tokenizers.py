@@ -16,7 +16,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,8 @@ class Subwords:
 
     def ids(self, text: str, special: bool = False) -> list[int]:
         """One text's ids; `special`: special tokens written in it count as such."""
-        return (self._special if special else self._plain).encode(text, add_special_tokens=False).ids
+        with _sound():
+            return (self._special if special else self._plain).encode(text, add_special_tokens=False).ids
 
     def encode(self, texts: Sequence[str], special: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(all ids end to end int32, number of each text's ids int64)."""
@@ -161,7 +163,8 @@ class Subwords:
         pieces, owners = self._cut(texts)
         found, lengths = [np.zeros(0, np.int32)], np.zeros(len(texts), np.int64)
         for start in range(0, len(pieces), _BATCH):
-            batch = tokenizer.encode_batch_fast(pieces[start : start + _BATCH], add_special_tokens=False)
+            with _sound():
+                batch = tokenizer.encode_batch_fast(pieces[start : start + _BATCH], add_special_tokens=False)
             for owner, one in zip(owners[start : start + _BATCH], batch, strict=True):
                 ids = np.array(one.ids, np.int32)
                 found.append(ids)
@@ -188,7 +191,8 @@ class Subwords:
 
     def decode(self, rows: Sequence[Sequence[int]], special: bool = False) -> list[str]:
         """Texts; special tokens are left out, or written out."""
-        texts = self._plain.decode_batch([list(row) for row in rows], skip_special_tokens=not special)
+        with _sound():
+            texts = self._plain.decode_batch([list(row) for row in rows], skip_special_tokens=not special)
         # Word pieces know no spaces; between Chinese characters there were none.
         return [_BESIDE_HAN.sub("", text) for text in texts] if self._word_pieces else texts
 
@@ -213,6 +217,22 @@ class Subwords:
         if self.unknown >= 0:
             sizes[self.unknown] = 0
         return sizes
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """A tokenizer of others may hold a regular expression that some text makes explode: the library gives up on it
+    by a panic, which is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"the tokenizer breaks down on this text: {reason}",
+            "a regular expression of its pre-tokenizer is at fault: take another tokenizer.json",
+        ) from None
 
 
 def _at(vocabulary: Any, index: Any) -> str | None:

@@ -136,6 +136,8 @@ def _places(
 
     `done`: good rows before this batch; `over`: nothing follows, so whatever is left stands here."""
     waiting, places, faults = quarantine.places, [], []
+    if not waiting:  # as almost always
+        return list(range(min(rows, most))), []
     for row in range(rows + 1):
         while waiting and (over or (waiting[0][0] <= done + row and row < rows)) and len(places) < most:
             faults.append(waiting.popleft()[1])
