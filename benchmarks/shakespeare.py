@@ -3,6 +3,7 @@
     python benchmarks/shakespeare.py --text input.txt [--quick] [--seeds 3]
     python benchmarks/shakespeare.py --text input.txt --ablate [--steps 160]     every trick off, one at a time
     python benchmarks/shakespeare.py --text input.txt --ablate --steps 2000 --only "all,no n-gram table"
+    python benchmarks/shakespeare.py --text input.txt --minutes 10                how low the loss comes in that time
 
 The same split (the first 90 % trains), context (64) and batch (12); the loss is over the whole validation split, in
 consecutive windows. modelworks is trained for a share of nanoGPT's 2,000 steps and for all of them, with the recipe's
@@ -68,12 +69,15 @@ def main() -> None:
     )
     parser.add_argument("--plain-steps", default="240,2000", help="how long it is without a table of n-grams")
     parser.add_argument("--only", help="of the ablation these rows, by name, with commas")
+    parser.add_argument("--minutes", type=float, help="train recipes/language/shakespeare.yaml for so long")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     data, seeds = _split(args.text), range(1 if args.quick else args.seeds)
     steps = args.steps or ("160" if args.ablate else "120,160,240,2000")
     lengths = [20] if args.quick else [int(count) for count in steps.split(",")]
-    if args.ablate:
+    if args.minutes:
+        record(data, args)
+    elif args.ablate:
         ablate(data, lengths[0], seeds, args)
     else:
         race(data, lengths, seeds, args)
@@ -122,6 +126,33 @@ def ablate(data: Path, steps: int, seeds: Sequence[int], args: argparse.Namespac
             f"Steps to a loss: interpolated between validations every {max(EVERY, steps // 8)} steps, mean of the seeds; “–”: a seed did not reach it. Seconds to it: those steps at the run's median pace, validation left out.",
         ],
         raw=results, quick=args.quick,
+    )  # fmt: skip
+
+
+def record(data: Path, args: argparse.Namespace) -> None:
+    """The lowest loss in so many minutes, at the size of the recipe."""
+    done = _peers.modelworks(
+        "train", _peers.REPOSITORY / "recipes" / "language" / "shakespeare.yaml", "--name", "record", "--overwrite",
+        f"--data.source={data}", f"--train.minutes={args.minutes}", f"--train.threads={args.threads}",
+        cwd=data.parent, threads=args.threads,
+    )  # fmt: skip
+    run = data.parent / "runs" / "record"
+    rows = [
+        [f"{step:,}", f"{seconds / 60:.1f}", f"{loss:.4f}"]
+        for step, seconds, loss in (
+            (line["step"], line["seconds"], math.log(line["metrics"]["perplexity"]))
+            for line in _log(run)
+            if line["split"] == "valid"
+        )
+    ]
+    _results.publish(
+        "record", f"Tiny Shakespeare in {args.minutes:g} minutes", [_results.table(["step", "minutes", "validation loss"], rows)],
+        part=f"{args.minutes:g}",
+        notes=[
+            f"recipes/language/shakespeare.yaml, {_ours.parameters(run):,} parameters, {args.threads} thread(s), one run; loss over the whole validation split; "
+            f"kept: {math.log(_ours.figure(run, 'perplexity', 'valid')):.4f}. Peak {done.peak_mb:,.0f} MB.",
+        ],
+        raw={"rows": rows}, quick=args.quick,
     )  # fmt: skip
 
 

@@ -25,6 +25,9 @@ STAND_INS = {
     "multi30k.jsonl": "".join(
         f'{{"en": "{n} dogs run.", "de": "{n} Hunde laufen.", "split": "{_SPLITS[n % 3]}"}}\n' for n in range(60)
     ),
+    "shakespeare.jsonl": "".join(
+        json.dumps({"text": "To be, or not to be: that is the question.\n" * 9, "split": split}) + "\n" for split in _SPLITS
+    ),
     "dialogsum.jsonl": "".join(
         f'{{"dialogue": "A: {n}? B: Yes.", "summary": "B says {n}.", "split": "{_SPLITS[n % 3]}"}}\n' for n in range(60)
     ),

@@ -61,6 +61,44 @@ def test_a_packed_norm_is_the_norm(weight: bool, eps: float | None) -> None:
         torch.testing.assert_close(PackedNorm(norm)(x), norm(x), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_joined_with_what_follows_is_both(dtype: torch.dtype) -> None:
+    norm, linear = nn.RMSNorm(32, eps=1e-5), nn.Linear(32, 16)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(3, 5, 32) * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    with torch.no_grad():
+        joined = PackedLinear(linear.weight * PackedNorm.scale(norm), linear.bias, "float32")
+        between = PackedNorm(norm, joined=True, dtype=dtype)(x)
+        assert between.dtype == dtype
+        exact = dtype == torch.float32
+        torch.testing.assert_close(
+            joined(between.float()),
+            linear(norm(x)),
+            atol=1e-5 if exact else 3e-2,
+            rtol=1e-5 if exact else 1e-2,
+        )
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("shape", [{"gated": True}, {"qk_norm": True}, {"experts": 2}, {"order": "post"}])
+def test_every_shape_of_block_is_packed(weights: Any, shape: dict[str, Any], language_model: Any) -> None:
+    network, field = language_model(
+        width=64, depth=2, heads=4, positions="rope", normalisation="rms", **shape
+    )
+    for norm in (module for module in network.modules() if isinstance(module, nn.RMSNorm)):
+        if norm.weight is not None:
+            nn.init.uniform_(norm.weight, 0.5, 2)
+    batch = {"text": torch.randint(1, field.layout.size, (2, 12), generator=torch.Generator().manual_seed(0))}
+    with torch.no_grad():
+        before = network.head.logits(network.model(batch)).log_softmax(-1)
+        ready = pack(network, weights)
+        cache = ready.model.new_cache(rows=2, length=12)
+        steps = [ready.model({"text": batch["text"][:, at : at + 1]}, cache) for at in range(12)]
+        after = ready.head.logits(torch.cat(steps, 1)).log_softmax(-1)
+    divergence = (before.exp() * (before - after)).sum(-1).mean()
+    assert divergence < {"float32": 1e-7, "int8": 6e-2}[weights]
+
+
 def test_the_int8_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = PackedLinear(torch.randn(48, 64), None, "int8"), torch.randn(20, 64)
     few = layer(x)

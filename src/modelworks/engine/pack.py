@@ -11,8 +11,13 @@ import torch
 from torch import nn
 
 from modelworks.core.errors import UserError
+from modelworks.layers.block import Block
+from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.linear import Linear
 from modelworks.layers.packed import PackedHead, PackedLinear, PackedNorm, Weights
+
+LINEAR = (nn.Linear, Linear)
+"""What is packed. Any other class derived from nn.Linear does more than multiply: it is left as it is."""
 
 
 @torch.no_grad()
@@ -27,11 +32,29 @@ def pack(network: Any, weights: Weights) -> Any:
         raise UserError("only a language model can be packed")
     head = PackedHead(network.head.table_VD, network.head.softcap, weights)
     for module in list(network.model.modules()):
+        if isinstance(module, Block) and module.order == "pre":
+            _join(module, "norm1", module.attention, "qkv", weights)
+            if isinstance(module.feedforward, Feedforward):
+                _join(module, "norm2", module.feedforward, "up", weights)
         for name, child in list(module.named_children()):
-            # Any other class derived from nn.Linear does more than multiply: it is left as it is.
-            if type(child) in (nn.Linear, Linear):
+            if type(child) in LINEAR:
                 setattr(module, name, PackedLinear(child.weight, child.bias, weights))
-            elif isinstance(child, nn.RMSNorm) and len(child.normalized_shape) == 1:
+            elif _is_rms(child):
                 setattr(module, name, PackedNorm(child))
     network.head = head
     return network.eval()
+
+
+def _join(block: Block, name: str, place: Any, follower: str, weights: Weights) -> None:
+    """A norm and the one linear layer that reads it: the norm's weights go into the layer's, and between them stands
+    what the layer reads, short floats where its weights are short."""
+    norm, linear = getattr(block, name), getattr(place, follower)
+    if _is_rms(norm) and type(linear) in LINEAR:
+        weight_OI = linear.weight.float() * PackedNorm.scale(norm)
+        setattr(place, follower, PackedLinear(weight_OI, linear.bias, weights))
+        between = torch.float32 if weights == "float32" else torch.bfloat16
+        setattr(block, name, PackedNorm(norm, joined=True, dtype=between))
+
+
+def _is_rms(module: Any) -> bool:
+    return isinstance(module, nn.RMSNorm) and len(module.normalized_shape) == 1

@@ -108,7 +108,7 @@ class Attention(nn.Module):
         """The same for new steps at the end of a cache (see cache.py); nothing is kept for gradients."""
         B, T, _ = x_BTD.shape
         H, G, E = self.heads, self.kv_heads, self.head_width
-        qkv_BTAE = self.qkv(x_BTD).view(B, T, H + 2 * G, E)
+        qkv_BTAE = self.qkv(x_BTD).to(span.dtype).view(B, T, H + 2 * G, E)
         if self.query_norm is not None:
             qkv_BTAE = torch.cat((self._normed(qkv_BTAE[:, :, : H + G]), qkv_BTAE[:, :, H + G :]), 2)
         if span.rotary is not None:
@@ -127,7 +127,7 @@ class Attention(nn.Module):
             if mask is not None and mask.shape[1] == H:
                 mask = mask.view(-1, G, H // G, mask.shape[-1])
             y_BGRE = F.scaled_dot_product_attention(q_BGRE, k_BGNE, v_BGNE, attn_mask=mask)
-            return self.out(y_BGRE.reshape(B, 1, H * E))
+            return self.out(y_BGRE.reshape(B, 1, H * E).to(x_BTD.dtype))
         y_BHTE = F.scaled_dot_product_attention(
             q_BTHE.transpose(1, 2),
             k_BGNE,
@@ -136,7 +136,7 @@ class Attention(nn.Module):
             is_causal=span.causal,
             enable_gqa=G != H,
         )
-        return self.out(y_BHTE.transpose(1, 2).reshape(B, T, H * E))
+        return self.out(y_BHTE.transpose(1, 2).reshape(B, T, H * E).to(x_BTD.dtype))
 
     def _normed(self, qk_BTAE: Tensor) -> Tensor:
         """Queries and keys, normed where they are."""

@@ -109,8 +109,10 @@ class Cache:
 class Span:
     """Where the new steps of one forward pass go, and what they see."""
 
-    def __init__(self, mask: Tensor | None, causal: bool, rotary: Rotary | None, blend: bool) -> None:
-        self.mask, self.causal, self.rotary = mask, causal, rotary
+    def __init__(
+        self, dtype: torch.dtype, mask: Tensor | None, causal: bool, rotary: Rotary | None, blend: bool
+    ) -> None:
+        self.dtype, self.mask, self.causal, self.rotary = dtype, mask, causal, rotary
         self.first: list[Tensor] | None = [] if blend else None
         """The first layer's values (value residual)."""
         self.added: Tensor | None = None
@@ -146,7 +148,7 @@ def _even(cache: Cache, start: int, steps: int, position: Position, blend: bool)
         if position.name == "alibi":
             mask = position.biased(at_T, seen_N, mask, kv.dtype)
     turns = position.made(stop, kv.device)[start:] if position.name == "rope" else None
-    span = Span(mask, causal, turns, blend)
+    span = Span(kv.dtype, mask, causal, turns, blend)
     table_TD = position.table(stop, kv)
     span.added = None if table_TD is None else table_TD[start:]
     span.write = kv[:, :, :, start:stop].transpose(2, 3).unbind(0)
@@ -170,7 +172,7 @@ def _ragged(
     mask = position.biased(at_BT, seen_N, mask_B1TN, kv.dtype) if position.name == "alibi" else mask_B1TN
     at_BT = at_BT.clamp(max=stop - 1)  # padding: any position will do
     turns = position.made(stop, kv.device)[at_BT] if position.name == "rope" else None
-    span = Span(mask, False, turns, blend)
+    span = Span(kv.dtype, mask, False, turns, blend)
     table_TD = position.table(stop, kv)
     span.added = None if table_TD is None else table_TD[at_BT]
     row_B1 = torch.arange(cache.rows, device=kv.device)[:, None]
