@@ -18,7 +18,7 @@ def mnist() -> Path:
         return folder
     sys.path.insert(0, str(_peers.REPOSITORY / "src"))  # this repository's, whether installed or not
     from modelworks.core.dataset import Dataset
-    from modelworks.engine.open import source_for
+    from modelworks.engine.data.open import source_for
 
     table = Dataset.ingest(source_for("sample:mnist")).take(np.arange(70_000))
     splits = np.asarray(table.column("split").to_pylist())

@@ -17,11 +17,11 @@ def main() -> None:
     """The worker."""
     import torch
 
-    from modelworks.engine.generate import Generator
-    from modelworks.engine.likelihood import Likelihood
-    from modelworks.engine.pack import pack
-    from modelworks.engine.ready import ready
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.likelihood import Likelihood
+    from modelworks.engine.language.pack import pack
+    from modelworks.engine.language.ready import ready
+    from modelworks.engine.language.sampling import Sampling
 
     model, threads, weights = sys.argv[1:]
     torch.set_num_threads(int(threads))

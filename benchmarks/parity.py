@@ -58,7 +58,7 @@ class Ours:
         from modelworks.core.field import Layout
         from modelworks.core.kinds import find
         from modelworks.core.model import Model
-        from modelworks.engine.foreign import read
+        from modelworks.engine.exchange.foreign import read
         from modelworks.layers.head import Head
         from modelworks.layers.token_head import TokenHead
 
@@ -126,7 +126,7 @@ class Ours:
         return found
 
     def write(self, folder: Path) -> str:
-        from modelworks.engine.foreign import write
+        from modelworks.engine.exchange.foreign import write
 
         found = self.foreign
         return write(
@@ -219,7 +219,7 @@ def against_llama(name: str, file: Path, run: Path, work: Path) -> list[Any]:
 
 
 def _greedy() -> Any:
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.sampling import Sampling
 
     return Sampling(temperature=0, max_tokens=NEW, ignore_end=True)
 
@@ -254,7 +254,7 @@ def rewritten(source: Path, work: Path) -> dict[str, Path]:
     """SmolLM2 by our GGUF writer, as F32 and F16."""
     import torch
 
-    from modelworks.engine.gguf_write import write
+    from modelworks.engine.exchange.gguf_write import write
 
     ours, files = Ours(source), {}
     found = ours.foreign
@@ -271,7 +271,7 @@ def rewritten(source: Path, work: Path) -> dict[str, Path]:
 
 def field_of(source: Path) -> Any:
     """A foreign model's tokenizer, as a field."""
-    from modelworks.engine import origin
+    from modelworks.engine.exchange import origin
 
     start = origin.read(str(source))
     return start.fields[start.task.target]

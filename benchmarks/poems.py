@@ -111,9 +111,9 @@ def measure(folder: Path, count: int, args: argparse.Namespace) -> dict[str, Any
     import torch
 
     from modelworks.core.run import RunFolder
-    from modelworks.engine.generate import Generator
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.sampling import Sampling
     from modelworks.engine.predictor import Predictor
-    from modelworks.engine.sampling import Sampling
 
     torch.set_num_threads(1)
     run = RunFolder(folder)

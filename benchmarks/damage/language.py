@@ -54,8 +54,8 @@ def _rewritten(**changes: Any) -> Callable[[bytes], bytes]:
     def change(data: bytes) -> bytes:
         import tempfile
 
-        from modelworks.engine.gguf import GGUF as Reader
-        from modelworks.engine.gguf_write import _text, _value
+        from modelworks.engine.exchange.gguf import GGUF as Reader
+        from modelworks.engine.exchange.gguf_write import _text, _value
 
         with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
             file.write(data)

@@ -90,7 +90,7 @@ def load(run: str | Path) -> Run:
 def open(source: Any) -> Dataset:
     """Read data into a Dataset: a file, a folder, `sample:NAME`, a data frame."""
     from modelworks.core.dataset import Dataset
-    from modelworks.engine.open import source_for
+    from modelworks.engine.data.open import source_for
 
     return Dataset.ingest(
         source_for(source), name=str(source)[:100] if isinstance(source, (str, Path)) else ""

@@ -7,7 +7,7 @@ import torch
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
-from modelworks.engine.capture import Captured
+from modelworks.engine.train.capture import Captured
 from modelworks.layers.moe import Experts
 from modelworks.models.transformer import Transformer
 

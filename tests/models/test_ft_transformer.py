@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from modelworks.core.field import Layout
-from modelworks.engine.regime import resolve
+from modelworks.engine.train.regime import resolve
 from modelworks.layers.head import Head
 from modelworks.models.ft_transformer import FtTransformer
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
-from modelworks.engine.regime import resolve
+from modelworks.engine.train.regime import resolve
 from modelworks.layers.columns import Categories, Columns, Numbers
 from modelworks.layers.dropout import Dropout
 from modelworks.layers.head import Head

@@ -10,7 +10,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.kinds import every
 from modelworks.core.model import Model
-from modelworks.engine.capture import Captured
+from modelworks.engine.train.capture import Captured
 from modelworks.models.rnn import Rnn
 from modelworks.models.transformer import Transformer
 
@@ -150,7 +150,7 @@ def test_a_cache_s_limits_are_told() -> None:
 
 @pytest.mark.parametrize("name", ["plain-norms", "values", "ngrams", "window-alibi", "gqa"])
 def test_a_training_pass_is_recorded_exactly(name: str) -> None:
-    """engine/capture.py replays a pass as a flat graph, or gives None where it cannot."""
+    """engine/train/capture.py replays a pass as a flat graph, or gives None where it cannot."""
     torch.manual_seed(0)
     settings = Transformer(
         **{"width": 16, "depth": 2, "heads": 4, "dropout": 0.0, **SETTINGS[name], "head_width": 4}

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_diabetes, load_digits
 
 from modelworks.core.dataset import Dataset
-from modelworks.engine.audit import audit
+from modelworks.engine.audit.audit import audit
 from modelworks.metrics.classification import ClassificationMeter
 from modelworks.metrics.regression import RegressionMeter
 

@@ -10,7 +10,7 @@ import pytest
 
 from modelworks.core.errors import DataError, UserError
 from modelworks.core.source import Quarantine
-from modelworks.engine.open import source_for
+from modelworks.engine.data.open import source_for
 from modelworks.sources.conll import Conll
 
 CONLL = "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n\n# text = a\nPeter NNP I-NP B-PER\n"

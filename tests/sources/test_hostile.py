@@ -18,7 +18,7 @@ import pytest
 from modelworks.core.errors import UserError
 from modelworks.core.kinds import find
 from modelworks.core.source import Source
-from modelworks.engine.open import source_for
+from modelworks.engine.data.open import source_for
 
 from .helpers_sources import rows_of
 

@@ -15,7 +15,7 @@ import modelworks
 from modelworks.core.errors import UserError
 from modelworks.core.kinds import names
 from modelworks.core.source import Quarantine
-from modelworks.engine.open import source_for
+from modelworks.engine.data.open import source_for
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_sources_work_without_torch_and_read_lightly(tmp_path: Path) -> None:
     """While torch is not loaded a kind's file is not imported as a whole; reading works all the same."""
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     code = (
-        "import sys; from modelworks.engine.open import source_for; from modelworks.core.source import Quarantine\n"
+        "import sys; from modelworks.engine.data.open import source_for; from modelworks.core.source import Quarantine\n"
         f"source = source_for({str(tmp_path / 't.csv')!r})\n"
         "assert 'pyarrow' not in sys.modules and 'numpy' not in sys.modules\n"
         "print(sum(batch.num_rows for batch in source.read(Quarantine())), len(source.fingerprint()))\n"

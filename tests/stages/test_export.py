@@ -9,7 +9,7 @@ import torch
 
 from modelworks.cli import main
 from modelworks.core.run import RunFolder
-from modelworks.engine import foreign
+from modelworks.engine.exchange import foreign
 from modelworks.engine.predictor import Predictor
 
 LLAMA = ["--model.preset=llama", "--model.kv_heads=1", "--model.hidden=64"]

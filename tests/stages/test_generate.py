@@ -16,9 +16,9 @@ from modelworks.cli import main
 from modelworks.core.run import RunFolder
 from modelworks.core.settings import to_tree
 from modelworks.engine.checkpoint import write_tensors
-from modelworks.engine.generate import Generator
+from modelworks.engine.language.generate import Generator
+from modelworks.engine.language.sampling import Sampling
 from modelworks.engine.network import build
-from modelworks.engine.sampling import Sampling
 from modelworks.fields.corpus import Corpus
 from modelworks.models.transformer import Transformer
 from modelworks.tasks.language import Language

@@ -19,9 +19,9 @@ from modelworks.core.field import Field
 from modelworks.core.kinds import find
 from modelworks.core.run import RunFolder
 from modelworks.engine.checkpoint import Checkpoints
-from modelworks.engine.loop import Event
-from modelworks.engine.prepare import fit, prepare
-from modelworks.engine.track import JsonLog
+from modelworks.engine.data.prepare import fit, prepare
+from modelworks.engine.train.loop import Event
+from modelworks.engine.train.track import JsonLog
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -100,7 +100,7 @@ def test_differences_are_seen(kill: ModuleType, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("stop", range(1, 12, 3))
 def test_preparing_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store whose writer died at some chunk, recorded or not, is in the end the same files."""
-    from modelworks.engine import prepare as module
+    from modelworks.engine.data import prepare as module
 
     monkeypatch.setattr(module, "_EVERY", 3)
     random_ = np.random.default_rng(0)

@@ -136,7 +136,7 @@ def test_wrong_settings_are_refused(fields) -> None:
 
 
 def test_the_loss_is_had_before_training_begins(fields) -> None:
-    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    """As engine/train/threads.py measures it: in evaluation mode, without row numbers."""
     task, network = made(fields)
     batch = batch_of(fields)
     del batch["row"]

@@ -14,9 +14,9 @@ from torch import nn
 from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
 from modelworks.engine import judge
+from modelworks.engine.data.prepare import fit, prepare
+from modelworks.engine.data.windows import Windows
 from modelworks.engine.network import Network, build
-from modelworks.engine.prepare import fit, prepare
-from modelworks.engine.windows import Windows
 from modelworks.fields.corpus import Corpus
 from modelworks.metrics.language import LanguageMeter
 from modelworks.models.transformer import Transformer

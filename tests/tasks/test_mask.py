@@ -242,7 +242,7 @@ def test_plain_text_needs_no_settings() -> None:
 
 
 def test_the_loss_is_had_before_training_begins(fields) -> None:
-    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    """As engine/train/threads.py measures it: in evaluation mode, without row numbers."""
     task, network = Mask(target="text"), None
     network = network_of(task, fields)
     batch = batch_of(fields["text"], 8)

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from modelworks.core.dataset import SPLITS, Dataset
 from modelworks.engine import judge
-from modelworks.engine.conversations import Answers, Pairs
-from modelworks.engine.joined import joined
+from modelworks.engine.data.conversations import Answers, Pairs
+from modelworks.engine.data.joined import joined
+from modelworks.engine.data.prepare import fit, prepare
+from modelworks.engine.data.windows import rows_of
 from modelworks.engine.network import build, prepare_batch
-from modelworks.engine.prepare import fit, prepare
-from modelworks.engine.reference import reference
-from modelworks.engine.windows import rows_of
+from modelworks.engine.train.reference import reference
 from modelworks.fields.chat import Chat
 from modelworks.layers.linear_cross_entropy import linear_nll, linear_nll_grad
 from modelworks.metrics.preference import PreferenceMeter

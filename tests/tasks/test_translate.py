@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from modelworks.core.dataset import Dataset
 from modelworks.core.errors import UserError
+from modelworks.engine.data.open import source_for
+from modelworks.engine.data.prepare import fit
 from modelworks.engine.network import build, prepare_batch
-from modelworks.engine.open import source_for
-from modelworks.engine.prepare import fit
 from modelworks.fields.corpus import Corpus
 from modelworks.models.seq2seq import Seq2seq
 from modelworks.models.transformer import Transformer
@@ -197,7 +197,7 @@ def test_one_vocabulary_and_one_table_for_both(tmp_path) -> None:
 
 
 def test_the_loss_is_had_before_training_begins(fields) -> None:
-    """As engine/threads.py measures it: in evaluation mode, without row numbers."""
+    """As engine/train/threads.py measures it: in evaluation mode, without row numbers."""
     task, network = made(fields)
     batch = batch_of(fields, en=EN, de=DE)
     del batch["row"]

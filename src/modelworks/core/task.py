@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F")
 View = Literal["rows", "answers", "pairs"]
-"""What of a conversation's rows a task is given (engine/conversations.py)."""
+"""What of a conversation's rows a task is given (engine/data/conversations.py)."""
 Batch = Mapping[str, "Tensor"]
 """Prepared tensors by field name, plus NAME.length for ragged ones, plus `row` (int64 row numbers).
 When rows were mixed (mixup, cutmix): `mix.partner` (B,) int64 and `mix.weight` (B,), the share of the row itself."""
@@ -62,7 +62,7 @@ class Task(Kinded):
     self_supervised: ClassVar[bool] = False
     """Whether it learns a column from itself: the target is then the only input."""
     packed: ClassVar[bool] = False
-    """Whether it wants windows cut from the token stream (engine/windows.py) instead of one row after another."""
+    """Whether it wants windows cut from the token stream (engine/data/windows.py) instead of one row after another."""
     view: ClassVar[View] = "rows"
     """answers: conversations with what follows each token where it is an answer's, as NAME.next. pairs: two of each
     row, of the target and of the field `rejected`; then also NAME.reference, of `refer`."""
@@ -119,7 +119,7 @@ class Task(Kinded):
         return network(batch)
 
     def refer(self, output: Any, batch: Batch) -> Tensor:
-        """What is remembered of each row as the network says it before training, (B, …); see engine/reference.py."""
+        """What is remembered of each row as the network says it before training, (B, …): engine/train/reference.py."""
         raise NotImplementedError
 
     def predict(self, output: Any) -> dict[str, Tensor]:

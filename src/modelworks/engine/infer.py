@@ -18,7 +18,7 @@ from modelworks.core.model import Features, Model
 from modelworks.core.profile import ColumnProfile
 from modelworks.core.settings import merge
 from modelworks.core.task import Task
-from modelworks.engine.given import names_a_split
+from modelworks.engine.data.given import names_a_split
 from modelworks.engine.recipe import IGNORE
 
 SURE = 0.1

@@ -19,14 +19,14 @@ from modelworks.core.kinds import find, lightly
 from modelworks.core.run import RUNS, RunFolder
 from modelworks.core.settings import merge, to_tree
 from modelworks.core.source import Source
-from modelworks.engine.open import source_for
+from modelworks.engine.data.open import source_for
 from modelworks.engine.recipe import Data, Recipe, compose, load_tree, self_supervised
 
 if TYPE_CHECKING:
     from modelworks.core.dataset import Dataset
     from modelworks.core.field import Field
-    from modelworks.engine.prepare import Prepared
-    from modelworks.engine.store import Rows
+    from modelworks.engine.data.prepare import Prepared
+    from modelworks.engine.data.store import Rows
 
 
 class Progress(Protocol):
@@ -64,7 +64,7 @@ class Taken:
 
     def rows(self, split: str) -> Rows:
         """What a split is trained on or judged by."""
-        from modelworks.engine.windows import rows_of
+        from modelworks.engine.data.windows import rows_of
 
         assert self.recipe.task is not None
         return rows_of(self.prepared, split, self.recipe.task, self.fields)
@@ -92,7 +92,7 @@ def _draft(source: Any, changes: Mapping[str, Any], flags: Mapping[str, Any], re
     flags = {key: value for key, value in flags.items() if value is not None}
     tree = compose(tree, flags, changes)
     if tree.get("init") and not (tree.get("task") or tree.get("target") or resume):
-        from modelworks.engine.origin import task_of
+        from modelworks.engine.exchange.origin import task_of
 
         tree["task"] = task_of(str(tree["init"]))
     checked = Recipe.check(tree, origin)
@@ -116,13 +116,14 @@ def take_in(
 
     `say` is called with the split dataset before the long work on it begins."""
     from modelworks.core.dataset import Dataset
-    from modelworks.engine import infer, origin, transfer
-    from modelworks.engine.clean import clean
-    from modelworks.engine.joined import joined, parts_of
-    from modelworks.engine.prepare import fit, prepare
-    from modelworks.engine.regime import resolve
-    from modelworks.engine.split import split
-    from modelworks.engine.windows import rows_of
+    from modelworks.engine import infer
+    from modelworks.engine.data.clean import clean
+    from modelworks.engine.data.joined import joined, parts_of
+    from modelworks.engine.data.prepare import fit, prepare
+    from modelworks.engine.data.split import split
+    from modelworks.engine.data.windows import rows_of
+    from modelworks.engine.exchange import origin, transfer
+    from modelworks.engine.train.regime import resolve
 
     progress = progress or Silent()
     source = f"{run.path}/recipe.yaml" if run else "recipe"

@@ -12,8 +12,8 @@ import torch
 
 from modelworks.core.field import Field
 from modelworks.core.task import Task
+from modelworks.engine.data.store import Rows
 from modelworks.engine.network import Network, prepare_batch
-from modelworks.engine.store import Rows
 
 _BASELINE_ROWS = 200_000
 STEPS = 4_096

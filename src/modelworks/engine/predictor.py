@@ -21,8 +21,8 @@ from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
 from modelworks.engine import heap, usercode
 from modelworks.engine.checkpoint import read_tensors
+from modelworks.engine.data.prepare import encode_rows
 from modelworks.engine.network import Network, build, prepare_batch
-from modelworks.engine.prepare import encode_rows
 from modelworks.engine.recipe import of_run
 
 

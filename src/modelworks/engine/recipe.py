@@ -21,10 +21,10 @@ from modelworks.core.model import Model
 from modelworks.core.settings import Settings, load_yaml, merge, read
 from modelworks.core.source import Source
 from modelworks.core.task import Task
-from modelworks.engine.clean import Clean
-from modelworks.engine.open import source_for
-from modelworks.engine.regime import Train
-from modelworks.engine.split import Split
+from modelworks.engine.data.clean import Clean
+from modelworks.engine.data.open import source_for
+from modelworks.engine.data.split import Split
+from modelworks.engine.train.regime import Train
 
 VERSION = 1
 IGNORE = (None, False, "ignore")
@@ -63,7 +63,7 @@ class Recipe(Settings):
     seed: int = Setting(default=0, ge=0, lt=2**32)
     """Seed of everything random: splits, initialisation, order, augmentation, dropout."""
     init: str = ""
-    """A Run, or a folder in Hugging Face's form, that training starts from (engine/transfer.py)."""
+    """A Run, or a folder in Hugging Face's form, that training starts from (engine/exchange/transfer.py)."""
     data: Data
     fields: dict[str, Field] = {}
     """Field name → modality. A column without a field is not used."""

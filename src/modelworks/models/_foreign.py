@@ -1,5 +1,5 @@
 """Hugging Face folders, what the architectures share: a config that refuses what it does not know, and the names of
-tensors in both tongues. One file an architecture beside this one; `engine/foreign.py` reads and writes the folders.
+tensors in both tongues. One file an architecture beside this one; engine/exchange/foreign.py reads and writes folders.
 
 H query heads, G key and value heads, E width of a head, F = E/2 pairs, D width.
 """

@@ -12,16 +12,17 @@ import numpy as np
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
-from modelworks.engine import judge, seen, usercode
-from modelworks.engine.audit import audit
+from modelworks.engine import judge, usercode
+from modelworks.engine.audit.audit import audit
 from modelworks.engine.checkpoint import write_tensors
+from modelworks.engine.data import seen
+from modelworks.engine.data.prepare import Prepared
+from modelworks.engine.data.windows import rows_of
 from modelworks.engine.facts import environment
 from modelworks.engine.intake import Taken
-from modelworks.engine.learn import Learned
 from modelworks.engine.predictor import Predictor
-from modelworks.engine.prepare import Prepared
 from modelworks.engine.recipe import Recipe
-from modelworks.engine.windows import rows_of
+from modelworks.engine.train.learn import Learned
 from modelworks.stages._gallery import write_gallery
 
 TOLD = ("roc_auc", "f1", "f1_macro", "r2", "mae", "rmse", "log_loss")

@@ -76,7 +76,7 @@ def _shown(
             "value": value if isinstance(value, (int, float)) else str(value)[:2000],
         }
     if isinstance(value, list):
-        from modelworks.engine.pictures import save_grid
+        from modelworks.engine.train.pictures import save_grid
 
         shape = getattr(kind, "shape", None)
         pixels = np.asarray(value, np.uint8).reshape(shape) if shape else np.asarray(value, np.uint8)

@@ -12,8 +12,8 @@ from modelworks.core.errors import UserError, printable
 from modelworks.core.run import RunFolder
 
 if TYPE_CHECKING:
-    from modelworks.engine.generate import Generator
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.sampling import Sampling
     from modelworks.layers.packed import Weights
 
 WEIGHTS = ("float32", "bfloat16", "int8")
@@ -63,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def sampling_of(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Sampling:
     """The flags as checked settings; what was not given is the settings' own."""
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.sampling import Sampling
 
     given = {name: value for name in _FLAGS if (value := getattr(args, name)) is not None}
     given |= {"stop": tuple(args.stop)} if args.stop else {}
@@ -92,7 +92,7 @@ def check(name: str) -> None:
     """Something whose task is to go on with a text; said before anything heavy is loaded."""
     from modelworks.core.kinds import find, lightly
     from modelworks.core.task import Task
-    from modelworks.engine.ready import is_foreign
+    from modelworks.engine.language.ready import is_foreign
 
     if is_foreign(name):
         return
@@ -120,9 +120,9 @@ def opened(name: str, weights: Weights = "float32", draft: str | None = None) ->
     for one in (name, draft):
         if one is not None:
             check(one)
-    from modelworks.engine.generate import Generator
-    from modelworks.engine.pack import pack
-    from modelworks.engine.ready import ready
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.pack import pack
+    from modelworks.engine.language.ready import ready
 
     network, field = ready(name)
     small = None

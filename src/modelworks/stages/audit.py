@@ -59,8 +59,8 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
 def audit(source: Any, target: str | None = None) -> dict[str, Any]:
     """Profile every column and list the findings."""
     from modelworks.core.dataset import Dataset
-    from modelworks.engine.audit import audit as run_audit
-    from modelworks.engine.open import source_for
+    from modelworks.engine.audit.audit import audit as run_audit
+    from modelworks.engine.data.open import source_for
 
     dataset = (
         source if isinstance(source, Dataset) else Dataset.ingest(source_for(source), name=str(source)[:100])

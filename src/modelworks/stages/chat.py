@@ -16,8 +16,8 @@ from modelworks.core.errors import UserError
 from modelworks.stages import _speak
 
 if TYPE_CHECKING:
-    from modelworks.engine.conversation import Conversation
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.conversation import Conversation
+    from modelworks.engine.language.sampling import Sampling
 
 HELP = (
     "/system TEXT  what the model is told first\n/reset        forget the conversation\n/quit         end\n"
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         raise UserError(f"chat takes no settings, got {' '.join(settings)}", "modelworks chat --help")
     _speak.check(args.run)
     sampling = _speak.sampling_of(args)
-    from modelworks.engine.conversation import Conversation
+    from modelworks.engine.language.conversation import Conversation
 
     conversation = Conversation(_speak.load(args), args.system)
     terminal = sys.stdin.isatty()

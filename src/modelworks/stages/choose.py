@@ -82,10 +82,10 @@ def choose(
     seed: int = 0,
     bootstrap: int = 200,
 ) -> dict[str, Any]:
-    """See engine/choices.py for what comes back."""
+    """See engine/language/choices.py for what comes back."""
     _speak.check(str(run))
-    from modelworks.engine.choices import judge, questions
-    from modelworks.engine.likelihood import Likelihood
+    from modelworks.engine.language.choices import judge, questions
+    from modelworks.engine.language.likelihood import Likelihood
 
     asked = questions(_rows(data), str(data), template)
     shown = asked if examples is None else questions(_rows(examples), str(examples), template)
@@ -98,7 +98,7 @@ def _rows(data: str | Path) -> list[dict[str, Any]]:
     import numpy as np
 
     from modelworks.core.dataset import Dataset
-    from modelworks.engine.open import source_for
+    from modelworks.engine.data.open import source_for
 
     dataset = Dataset.ingest(source_for(str(data)), name=str(data)[:100])
     if dataset.quarantine.count:

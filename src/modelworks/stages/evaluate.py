@@ -69,15 +69,16 @@ def evaluate(
     import numpy as np
 
     from modelworks.core.dataset import SPLITS, Dataset
-    from modelworks.engine import judge, seen
-    from modelworks.engine.given import given_codes
-    from modelworks.engine.joined import joined, parts_of
-    from modelworks.engine.open import source_for
+    from modelworks.engine import judge
+    from modelworks.engine.data import seen
+    from modelworks.engine.data.given import given_codes
+    from modelworks.engine.data.joined import joined, parts_of
+    from modelworks.engine.data.open import source_for
+    from modelworks.engine.data.prepare import prepare
+    from modelworks.engine.data.windows import rows_of
     from modelworks.engine.predictor import Predictor
-    from modelworks.engine.prepare import prepare
     from modelworks.engine.recipe import of_run
-    from modelworks.engine.reference import for_data
-    from modelworks.engine.windows import rows_of
+    from modelworks.engine.train.reference import for_data
 
     run = run if isinstance(run, RunFolder) else RunFolder.find(run)
     predictor = Predictor.load(run)

@@ -42,7 +42,7 @@ def export(run: RunFolder, format: str, output: str | Path, *, half: bool = Fals
     import torch
 
     from modelworks.core.settings import to_tree
-    from modelworks.engine import foreign, gguf_write
+    from modelworks.engine.exchange import foreign, gguf_write
     from modelworks.engine.predictor import Predictor
     from modelworks.engine.recipe import of_run
 

@@ -20,8 +20,8 @@ from modelworks.core.errors import UserError
 from modelworks.stages import _speak
 
 if TYPE_CHECKING:
-    from modelworks.engine.generate import Generator
-    from modelworks.engine.sampling import Sampling
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.sampling import Sampling
 
 BATCH = 16
 """Prompts that are continued at a time."""

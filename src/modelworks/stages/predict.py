@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
     """The command."""
-    from modelworks.engine.writer import writer_for
+    from modelworks.engine.data.writer import writer_for
 
     if settings:
         raise UserError(f"predict takes no settings, got {' '.join(settings)}")
@@ -81,8 +81,8 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
     import pyarrow as pa
 
     from modelworks.core.source import Quarantine
+    from modelworks.engine.data.writer import joined
     from modelworks.engine.predictor import Predictor
-    from modelworks.engine.writer import joined
 
     run = run if isinstance(run, RunFolder) else RunFolder.find(run)
     predictor = Predictor.load(run)
@@ -166,7 +166,7 @@ def _widened(
 
 def _asked(run: RunFolder, predictor: Predictor, data: Any) -> Any:
     """The source of what is asked about. A text file is one row, unless the Run learned from lines of text files."""
-    from modelworks.engine.questions import source_of
+    from modelworks.engine.data.questions import source_of
 
     trained = run.recipe_tree().get("data", {}).get("source", {})
     lines = trained.get("kind") == "text" and trained.get("unit", "line") != "file"
@@ -174,7 +174,7 @@ def _asked(run: RunFolder, predictor: Predictor, data: Any) -> Any:
 
 
 def _source(text: str, format_: str | None, run: RunFolder, predictor: Predictor) -> Any:
-    from modelworks.engine.open import source_for
+    from modelworks.engine.data.open import source_for
 
     if text != "-":
         return _asked(run, predictor, text)

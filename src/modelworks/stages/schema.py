@@ -11,10 +11,10 @@ from typing import Any
 
 from modelworks.core.describe import descriptions
 from modelworks.core.kinds import every, lightly
-from modelworks.engine.clean import Clean
+from modelworks.engine.data.clean import Clean
+from modelworks.engine.data.split import Split
 from modelworks.engine.recipe import Evaluate
-from modelworks.engine.regime import Train
-from modelworks.engine.split import Split
+from modelworks.engine.train.regime import Train
 from modelworks.stages.list import contracts
 
 

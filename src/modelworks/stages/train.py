@@ -96,7 +96,7 @@ def run_recipe(
     """The story of a training, from a checked draft to a sealed Run. `changes`: settings given beside the file."""
     from modelworks.core.run import RUNS, RunFolder
     from modelworks.engine.intake import shown, take_in
-    from modelworks.engine.resume import resumed
+    from modelworks.engine.train.resume import resumed
 
     echo: Echo = silent if quiet else _say
     run = RunFolder(RUNS / tree["name"])
@@ -126,12 +126,12 @@ def run_recipe(
         return run
     if going_on and told:
         run.write_recipe(tree)
-    from modelworks.engine.calibrate import calibrate
+    from modelworks.engine.train.calibrate import calibrate
 
     taken.recipe = calibrate(taken.recipe, taken.fields, taken.rows("train"), echo)
     if not going_on:
         _begin(run, taken)
-    from modelworks.engine.learn import learn
+    from modelworks.engine.train.learn import learn
     from modelworks.stages._finish import finish
 
     learned = learn(run, taken.recipe, taken.fields, taken.prepared, resume=going_on, echo=echo, quiet=quiet)
@@ -159,8 +159,8 @@ def _dry_run(taken: Taken, echo: Echo) -> None:
     import torch
 
     from modelworks.core.settings import dump_yaml, to_tree
-    from modelworks.engine.begin import begin
     from modelworks.engine.network import prepare_batch
+    from modelworks.engine.train.begin import begin
 
     recipe, rows = taken.recipe, taken.rows("train")
     assert recipe.task is not None
@@ -196,7 +196,7 @@ def _tell_data(echo: Echo, dataset: Dataset) -> None:
 
 
 def _tell_plan(echo: Echo, taken: Taken) -> None:
-    from modelworks.engine.regime import describe
+    from modelworks.engine.train.regime import describe
 
     recipe = taken.recipe
     assert recipe.task is not None
