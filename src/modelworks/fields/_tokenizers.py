@@ -171,6 +171,11 @@ class Subwords:
                 lengths[owner] += len(ids)
         return np.concatenate(found), lengths
 
+    def begin(self) -> int:
+        """The token that the file itself puts before a text; −1 where there is none."""
+        plain, whole = (self._special.encode("a", add_special_tokens=added).ids for added in (False, True))
+        return whole[0] if whole[:1] != plain[:1] else -1
+
     def _cut(self, texts: Sequence[str]) -> tuple[Sequence[str], Sequence[int]]:
         """Long texts in several pieces, where that changes no token: no word goes on over a space."""
         if not self._byte_level or not any(len(text) > LONGEST for text in texts):

@@ -7,6 +7,8 @@ modelworks export runs/poems --format gguf --output poems-gguf --half
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +60,40 @@ def export(run: RunFolder, format: str, output: str | Path, *, half: bool = Fals
             "train with fields.TEXT.tokens: bpe; characters and bytes have no tokenizer.json",
         )
     field, dtype = tokens[0], torch.float16 if half else torch.float32
-    told: dict[str, Any] = {}
-    end = field.state.get("end", -1)
-    names = {code: name for name, code in (field.state.get("specials") or {}).items()}
-    if end >= 0 and end in names:
-        told["eos_token"] = names[end]
+    told, tokenizer = _tokens(field.state, getattr(task, "documents", False))
     folder.mkdir(parents=True, exist_ok=True)
-    common = {"size": field.layout.size, "length": field.layout.length, "tokens": told, "dtype": dtype}
+    common: dict[str, Any] = {"size": field.layout.size, "length": field.layout.length, "tokens": told}
+    common |= {"tokenizer": tokenizer, "dtype": dtype}
     tree = to_tree(task)
     if format == "hf":
-        name = foreign.write(
-            folder, predictor.network, recipe.model, tree, tokenizer=field.state["tokenizer"], **common
-        )
+        name = foreign.write(folder, predictor.network, recipe.model, tree, **common)
         return f"{folder} for transformers' {name}"
     path = folder / f"{run.name}.gguf"
-    gguf_write.write(
-        path, predictor.network, recipe.model, tree, tokenizer=field.state["tokenizer"], **common
-    )
+    gguf_write.write(path, predictor.network, recipe.model, tree, **common)
     return f"{path} for llama.cpp"
+
+
+def _tokens(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], str]:
+    """(special tokens and the chat template by Hugging Face's names, tokenizer.json).
+
+    `documents`: the model has only seen texts that an end token begins, so the file puts one before every text."""
+    told: dict[str, Any] = dict(state.get("named") or {})
+    names = {code: name for name, code in (state.get("specials") or {}).items()}
+    end = state.get("end", -1)
+    if end in names:
+        told["eos_token"] = names[end]
+    if template := state.get("template"):
+        told["chat_template"] = template
+    if state.get("begin", -1) in names:
+        told |= {"bos_token": names[state["begin"]], "add_bos_token": True}
+    if not (documents and end in names):
+        return told, state["tokenizer"]
+    first = {"SpecialToken": {"id": names[end], "type_id": 0}}
+    texts = [{"Sequence": {"id": one, "type_id": number}} for number, one in enumerate("AB")]
+    tree = json.loads(state["tokenizer"])
+    tree["post_processor"] = {
+        "type": "TemplateProcessing", "single": [first, texts[0]], "pair": [first, *texts],
+        "special_tokens": {names[end]: {"id": names[end], "ids": [end], "tokens": [names[end]]}},
+    }  # fmt: skip
+    told |= {"bos_token": names[end], "add_bos_token": True}
+    return told, json.dumps(tree, ensure_ascii=False)

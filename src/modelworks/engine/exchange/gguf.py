@@ -248,6 +248,8 @@ def tokenizer(file: GGUF) -> tuple[str | None, dict[str, Any]]:
         code = about.get(f"{short}_token_id")
         if isinstance(code, int) and 0 <= code < len(names):
             tokens[key] = names[code]
+    if about.get("add_bos_token") is True:
+        tokens["add_bos_token"] = True
     if isinstance(template := file.about.get("tokenizer.chat_template"), str):
         tokens["chat_template"] = template
     pre = PRE_TOKENIZERS.get(str(about.get("pre", "default")))

@@ -140,7 +140,7 @@ def _tokenizer_entries(tokenizer: str, size: int, tokens: dict[str, Any]) -> dic
         "tokenizer.ggml.pre": "gpt-2" if pre == "default" else pre,
         "tokenizer.ggml.tokens": names,
         "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_bos_token": tokens.get("add_bos_token", False),
     }
     if merges:
         entries["tokenizer.ggml.merges"] = merges

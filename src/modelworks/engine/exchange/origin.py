@@ -127,10 +127,18 @@ def _tokenizer_state(found: Foreign, where: str) -> dict[str, Any]:
         "specials": tool.specials,
         "bytes": sizes,
         "end": tool.specials.get(named.get("eos_token", ""), -1),
+        "begin": _begin(found.tokens.get("add_bos_token"), named, tool),
         "named": named,
     }
     template = found.tokens.get("chat_template")
     return {**state, "template": template} if isinstance(template, str) else state
+
+
+def _begin(told: Any, named: Mapping[str, str], tool: Any) -> int:
+    """The token that the model wants before a text: what its settings say, else what its tokenizer does; −1: none."""
+    if isinstance(told, bool):
+        return tool.specials.get(named.get("bos_token", ""), -1) if told else -1
+    return tool.begin()
 
 
 def _but_kind(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,6 +127,8 @@ class Generator:
             raise UserError("this network does not write text: it is no language model")
         self.network, self.field = network.eval(), field
         self.context, self.size, self.end = field.layout.length, field.layout.size, int(field.state["end"])
+        self.begin = int(field.state.get("begin", -1))
+        """The token that stands before every text; −1: none."""
         self.draft = None if draft is None else Draft(draft, self.context)
         self.counts = Counts()
         self._vocabulary: Vocabulary | None = None
@@ -216,7 +218,10 @@ class Generator:
         )
 
     def _checked(self, row: int, prompt: Sequence[int]) -> list[int]:
-        ids = [int(token) for token in prompt] or ([self.end] if self.end >= 0 else [])
+        ids = [int(token) for token in prompt]
+        if self.begin >= 0 and ids[:1] != [self.begin]:
+            ids.insert(0, self.begin)
+        ids = ids or ([self.end] if self.end >= 0 else [])
         if not ids:
             raise UserError(f"prompt {row} is empty, and this model has no token that begins a document")
         if min(ids) < 0 or max(ids) >= self.size:

@@ -33,7 +33,10 @@ def ready(name: str | Path) -> tuple[Any, Field]:
 
     if not is_foreign(name):
         predictor = Predictor.load(RunFolder.find(name))
-        return predictor.network, predictor.fields[predictor.task.target]
+        field = predictor.fields[predictor.task.target]
+        if getattr(predictor.task, "documents", False):  # it has only seen texts that an end token begins
+            field = field.with_state({**field.state, "begin": field.state["end"]})
+        return predictor.network, field
     start = origin.read(str(name))
     if start.task.features != "next":
         raise UserError(f"{name}: does not generate text: its task is {start.task.kind}")
