@@ -46,8 +46,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.weights: Weights = weights
         self.out_features, self.in_features = weight_OI.shape
-        self.bias: Tensor | None
-        self.register_buffer("bias", None if bias_O is None else bias_O.detach().float(), persistent=False)
+        self._bias = None if bias_O is None else bias_O.detach().float()
         self._scale_O: Tensor | None = None
         weight_OI = weight_OI.detach()
         self._onednn = weight_OI.device.type == "cpu" and torch.backends.mkldnn.is_available()
@@ -62,9 +61,11 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._int8(x) if self.weights == "int8" else self._float(x)
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(x.dtype)
+        if self._bias is not None:
+            y = y + self._bias
+        return y if y.dtype == x.dtype else y.to(x.dtype)
+
+    __call__ = forward  # hooks, which are of no use here, take longer than a small product
 
     def _float(self, x: Tensor) -> Tensor:
         x = x.to(self._weight.dtype)
@@ -74,11 +75,11 @@ class PackedLinear(nn.Module):
 
     def _int8(self, x: Tensor) -> Tensor:
         assert self._scale_O is not None
-        keep = x.dim() == 3 and len(x) > MANY
+        keep = x.dim() == 3 and x.shape[0] > MANY
         x_NI = x.bfloat16().reshape(-1, self.in_features)
         if self.in_features % STRIDE:  # F.pad copies, also where there is nothing to pad
             x_NI = F.pad(x_NI, (0, -self.in_features % STRIDE))
-        rows = len(x_NI)
+        rows = x_NI.shape[0]
         if rows <= MANY or (rows <= FEW and not keep and self._wide is None):
             y_NO = torch._weight_int8pack_mm(x_NI, self._weight, self._scale_O)
         # int8 values are exact in bfloat16, so only the sums are rounded, and only once.
@@ -102,16 +103,19 @@ class PackedNorm(nn.Module):
 
     x·√D / hypot(‖x‖, √(D·eps)), where `joined` layers that follow multiply by √D and the weights: see `scale`."""
 
-    def __init__(self, norm: nn.RMSNorm, joined: bool = False, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        norm: nn.RMSNorm,
+        joined: bool = False,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         """`joined`: what follows has `scale` in its weights; `dtype`: of the outputs."""
         super().__init__()
         eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-        self.dtype = dtype
-        self.floor: Tensor
-        self.scale_D: Tensor | None
-        width, scale_D = norm.normalized_shape[-1], self.scale(norm)
-        self.register_buffer("floor", torch.full_like(scale_D[:1], math.sqrt(width * eps)), persistent=False)
-        self.register_buffer("scale_D", None if joined else scale_D, persistent=False)
+        scale_D = self.scale(norm).to(device)
+        self._dtype, self._scale_D = dtype, None if joined else scale_D
+        self._floor = torch.full_like(scale_D[:1], math.sqrt(len(scale_D) * eps))
 
     @staticmethod
     def scale(norm: nn.RMSNorm) -> Tensor:
@@ -121,11 +125,12 @@ class PackedNorm(nn.Module):
         return weight_D * math.sqrt(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self.floor)
-        y = torch.empty_like(x, dtype=self.dtype)
-        if self.scale_D is None:
-            return torch.div(x, length, out=y)
-        return torch.mul(x / length, self.scale_D, out=y)
+        y = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self._floor)
+        if self._scale_D is not None:
+            y.mul_(self._scale_D)
+        return y if y.dtype == self._dtype else y.to(self._dtype)
+
+    __call__ = forward
 
 
 class PackedHead(nn.Module):

@@ -74,7 +74,7 @@ def rotate(x_BTAE: Tensor, turn: Rotary) -> Tensor:
 def rotate_(x_BTAE: Tensor, turn: Rotary) -> None:
     """The same in place, without gradients."""
     if x_BTAE.dtype == torch.float32:
-        torch.view_as_complex(x_BTAE.unflatten(-1, (-1, 2))).mul_(turn.unsqueeze(-2))
+        torch.view_as_complex(x_BTAE.view(*x_BTAE.shape[:-1], -1, 2)).mul_(turn.unsqueeze(-2))
     else:
         x_BTAE.copy_(rotate(x_BTAE, turn))
 

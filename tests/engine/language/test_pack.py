@@ -80,15 +80,18 @@ def test_a_norm_joined_with_what_follows_is_both(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])
-@pytest.mark.parametrize("shape", [{"gated": True}, {"qk_norm": True}, {"experts": 2}, {"order": "post"}])
+@pytest.mark.parametrize(
+    "shape", [{"gated": True}, {"qk_norm": True}, {"experts": 2, "active": 2}, {"order": "post"}]
+)
 def test_every_shape_of_block_is_packed(weights: Any, shape: dict[str, Any], language_model: Any) -> None:
     network, field = language_model(
-        width=64, depth=2, heads=4, positions="rope", normalisation="rms", **shape
+        seed=1, width=64, depth=2, heads=4, positions="rope", normalisation="rms", **shape
     )
+    network, seeded = network.float(), torch.Generator().manual_seed(0)
     for norm in (module for module in network.modules() if isinstance(module, nn.RMSNorm)):
         if norm.weight is not None:
-            nn.init.uniform_(norm.weight, 0.5, 2)
-    batch = {"text": torch.randint(1, field.layout.size, (2, 12), generator=torch.Generator().manual_seed(0))}
+            nn.init.uniform_(norm.weight, 0.5, 2, generator=seeded)
+    batch = {"text": torch.randint(1, field.layout.size, (2, 12), generator=seeded)}
     with torch.no_grad():
         before = network.head.logits(network.model(batch)).log_softmax(-1)
         ready = pack(network, weights)

@@ -14,6 +14,7 @@ from modelworks.core.errors import UserError
 from modelworks.layers.block import Block
 from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.linear import Linear
+from modelworks.layers.moe import Experts
 from modelworks.layers.packed import PackedHead, PackedLinear, PackedNorm, Weights
 
 LINEAR = (nn.Linear, Linear)
@@ -38,9 +39,11 @@ def pack(network: Any, weights: Weights) -> Any:
                 _join(module, "norm2", module.feedforward, "up", weights)
         for name, child in list(module.named_children()):
             if type(child) in LINEAR:
-                setattr(module, name, PackedLinear(child.weight, child.bias, weights))
+                # What chooses experts stays exact: a choice that turns over is no rounding error.
+                short = "float32" if isinstance(module, Experts) else weights
+                setattr(module, name, PackedLinear(child.weight, child.bias, short))
             elif _is_rms(child):
-                setattr(module, name, PackedNorm(child))
+                setattr(module, name, PackedNorm(child, device=device))
     network.head = head
     return network.eval()
 
@@ -50,10 +53,11 @@ def _join(block: Block, name: str, place: Any, follower: str, weights: Weights) 
     what the layer reads, short floats where its weights are short."""
     norm, linear = getattr(block, name), getattr(place, follower)
     if _is_rms(norm) and type(linear) in LINEAR:
-        weight_OI = linear.weight.float() * PackedNorm.scale(norm)
+        device = linear.weight.device
+        weight_OI = linear.weight.float() * PackedNorm.scale(norm).to(device)
         setattr(place, follower, PackedLinear(weight_OI, linear.bias, weights))
         between = torch.float32 if weights == "float32" else torch.bfloat16
-        setattr(block, name, PackedNorm(norm, joined=True, dtype=between))
+        setattr(block, name, PackedNorm(norm, True, between, device))
 
 
 def _is_rms(module: Any) -> bool:
