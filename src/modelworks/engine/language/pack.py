@@ -52,12 +52,16 @@ def _join(block: Block, name: str, place: Any, follower: str, weights: Weights) 
     """A norm and the one linear layer that reads it: the norm's weights go into the layer's, and between them stands
     what the layer reads, short floats where its weights are short."""
     norm, linear = getattr(block, name), getattr(place, follower)
-    if _is_rms(norm) and type(linear) in LINEAR:
-        device = linear.weight.device
-        weight_OI = linear.weight.float() * PackedNorm.scale(norm).to(device)
-        setattr(place, follower, PackedLinear(weight_OI, linear.bias, weights))
-        between = torch.float32 if weights == "float32" else torch.bfloat16
-        setattr(block, name, PackedNorm(norm, True, between, device))
+    if not _is_rms(norm) or type(linear) not in LINEAR:
+        return
+    weight_OI, device = linear.weight.float(), linear.weight.device
+    # One int8 scale a row does not suit columns of unequal size: joined, SmolLM2's perplexity is 0.6 % higher.
+    joined = weights != "int8"
+    if joined:
+        weight_OI = weight_OI * PackedNorm.scale(norm).to(device)
+    setattr(place, follower, PackedLinear(weight_OI, linear.bias, weights))
+    between = torch.float32 if weights == "float32" else torch.bfloat16
+    setattr(block, name, PackedNorm(norm, joined, between, device))
 
 
 def _is_rms(module: Any) -> bool:
