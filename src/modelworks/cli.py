@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    if not debug:  # libraries in Rust print their stacks where this is set
+        os.environ["RUST_BACKTRACE"] = "0"
     try:
         return _run(arguments)
     except UserError as error:
