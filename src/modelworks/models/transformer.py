@@ -179,7 +179,7 @@ class Network(nn.Module):
 
     def __init__(self, name: str, layout: Layout, settings: Transformer, features: Features) -> None:
         super().__init__()
-        self.name, self.features, self.width = name, features, settings.width
+        self.name, self.features, self.width, self.eps = name, features, settings.width, settings.eps
         width, self.causal = settings.width, settings.causal or features == "next"
         causal = self.causal
         first = settings.pooling == "cls" and features == "row"
