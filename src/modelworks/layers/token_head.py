@@ -67,8 +67,8 @@ class TokenHead(nn.Module):
             nn.init.normal_(self.weight, std=0.02)
 
     def tie(self, model: nn.Module) -> None:
-        """Share the model's token table, where this head has none; it stays the model's and is stored once. A norm takes
-        the model's eps: BERT's is 1e-12, and the norm's inputs are small."""
+        """Share the model's token table, where this head has none; it stays the model's and is stored once. A norm
+        takes the model's eps: BERT's is 1e-12, and the norm's inputs are small."""
         if self.norm is not None:
             self.norm.eps = getattr(model, "eps", self.norm.eps)
         if self.weight is not None:
