@@ -125,18 +125,24 @@ def _publish(
     quick: bool,
 ) -> None:
     rows = [
-        ["perplexity of held-out answers", _with(before["perplexity"]), _with(tuned["perplexity"]), f"{tuned['rows']}", f"{tuned['seconds']:.0f}"],
-        ["reward margin of held-out pairs", "0", _with(preferred["margin"]), f"{preferred['rows']}", f"{preferred['seconds']:.0f}"],
+        ["perplexity of held-out answers", _with(before["perplexity"]), _with(tuned["perplexity"]), _rows(tuned), f"{tuned['seconds']:.0f}"],
+        ["reward margin of held-out pairs", "0", _with(preferred["margin"]), _rows(preferred), f"{preferred['seconds']:.0f}"],
         ["accuracy of rewards", ".5", _with(preferred["accuracy"]), "", ""],
         ["log p(chosen) − log p(rejected), nats", f"{found['before']:.2f}", f"{found['after']:.2f}", f"{found['pairs']} pairs", ""],
         ["chosen likelier than rejected", f"{found['likelier_before']:.3f}", "–", "", ""],
     ]  # fmt: skip
-    table = _results.table(["", "before", "after", "rows", "seconds, start to end"], rows)
+    table = _results.table(
+        ["", "before", "after", "rows: train / valid / test", "seconds, start to end"], rows
+    )
     notes = ["Intervals: 95 %, bootstrap over the test rows; one seed."]
     raw = {"before": before, "tuned": tuned, "preferred": preferred, "found": found}
     _results.publish(
         "chat_tuning", "A small chat assistant: LoRA, then DPO", [table], notes=notes, raw=raw, quick=quick
     )
+
+
+def _rows(done: dict[str, Any]) -> str:
+    return " / ".join(f"{count:,}" for count in done["rows"].values())
 
 
 def _with(entry: dict[str, float]) -> str:
