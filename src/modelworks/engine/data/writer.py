@@ -72,14 +72,25 @@ class Writer:
             path.unlink(missing_ok=True)
 
 
-class CsvWriter(Writer):
-    """Comma-separated values (RFC 4180 with line feeds); missing ones are empty."""
+class TextWriter(Writer):
+    """Lines of UTF-8 text, to the file or to standard output."""
 
     def __enter__(self) -> Writer:
         super().__enter__()
         self._file = self._partial.open("w", encoding="utf-8", newline="") if self._partial else sys.stdout
-        self._begun = False
         return self
+
+    def close(self) -> None:
+        if self._partial:
+            self._file.close()
+        else:
+            self._file.flush()
+
+
+class CsvWriter(TextWriter):
+    """Comma-separated values (RFC 4180 with line feeds); missing ones are empty."""
+
+    _begun = False
 
     def put(self, table: pa.Table) -> None:
         if not self._begun:
@@ -89,31 +100,14 @@ class CsvWriter(Writer):
         cells = [_quoted(_texts(column.combine_chunks())) for column in table.columns]
         self._file.writelines(f"{line}\n" for line in pc.binary_join_element_wise(*cells, ",").to_pylist())
 
-    def close(self) -> None:
-        if self._partial:
-            self._file.close()
-        else:
-            self._file.flush()
 
-
-class JsonWriter(Writer):
+class JsonWriter(TextWriter):
     """A JSON object a line."""
-
-    def __enter__(self) -> Writer:
-        super().__enter__()
-        self._file = self._partial.open("w", encoding="utf-8") if self._partial else sys.stdout
-        return self
 
     def put(self, table: pa.Table) -> None:
         self._file.writelines(
             json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.to_pylist()
         )
-
-    def close(self) -> None:
-        if self._partial:
-            self._file.close()
-        else:
-            self._file.flush()
 
 
 class ParquetWriter(Writer):
