@@ -64,6 +64,10 @@ class Predictor:
         assert recipe.model is not None
         fields = run.fields()
         network = build(recipe.model, recipe.task, fields, recipe.seed)
+        if (run.path / "compression.json").exists():
+            from modelworks.engine.compress import edits
+
+            edits.apply(network, edits.of_run(run), str(run.path / edits.FILE))
         load_weights(network, run.path / "model.safetensors")
         return cls(network, recipe.task, fields, recipe.evaluate.batch_size)
 
