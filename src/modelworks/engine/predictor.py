@@ -36,6 +36,19 @@ class Counts:
     changed: dict[str, int] = field(default_factory=dict)
     """"FIELD: unknown category" → how many values were taken as such."""
 
+    def add(self, other: Counts) -> None:
+        """Count what was counted elsewhere too."""
+        self.rows += other.rows
+        for mine, theirs in ((self.unanswered, other.unanswered), (self.changed, other.changed)):
+            for why, number in theirs.items():
+                tally(mine, why, number)
+
+
+def tally(counts: dict[str, int], key: str, number: int) -> None:
+    """Add to one of at most 200 counts."""
+    if number and (key in counts or len(counts) < 200):
+        counts[key] = counts.get(key, 0) + number
+
 
 class Predictor:
     """Answers rows in batches."""
@@ -83,14 +96,14 @@ class Predictor:
                 columns[column] = batch.column(column)
             else:
                 columns[column] = pa.nulls(batch.num_rows, pa.string())
-                self._count(self.counts.changed, f"{column}: column is missing", batch.num_rows)
+                tally(self.counts.changed, f"{column}: column is missing", batch.num_rows)
         encoded, bad = encode_rows(self.inputs, columns, root)
         self.counts.rows += batch.num_rows
         for f, why in bad.values():
-            self._count(self.counts.unanswered, f"{f}: {why}", 1)
+            tally(self.counts.unanswered, f"{f}: {why}", 1)
         for name, result in encoded.items():
             for action, where in result.changed.items():
-                self._count(self.counts.changed, f"{name}: {action}", len(where))
+                tally(self.counts.changed, f"{name}: {action}", len(where))
         good = np.asarray([row for row in range(batch.num_rows) if row not in bad], np.int64)
         pieces: list[dict[str, list[Any]]] = []
         for start in range(0, len(good), self.batch_size):
@@ -103,7 +116,7 @@ class Predictor:
             predicted = {name: value.cpu().numpy() for name, value in self.task.predict(output).items()}
             pieces.append(self.task.answer(predicted, self.fields))
         answers: dict[str, list[Any]] = {}
-        names = list(pieces[0]) if pieces else ["prediction"]
+        names = list(pieces[0]) if pieces else self._columns()
         for name in names:
             answered: list[Any] = [None] * batch.num_rows
             flat = [value for piece in pieces for value in piece[name]]
@@ -116,10 +129,14 @@ class Predictor:
             ]
         return answers
 
-    @staticmethod
-    def _count(counts: dict[str, int], key: str, number: int) -> None:
-        if number and (key in counts or len(counts) < 200):
-            counts[key] = counts.get(key, 0) + number
+    def _columns(self) -> list[str]:
+        """The names of the answers' columns, where no row is answered that would tell: those of the trivial answer."""
+        target = self.fields.get(self.task.target)
+        if target is None or target.layout.form not in ("index", "vector", "multihot"):
+            return ["prediction"]
+        form, size = target.layout.form, target.layout.size
+        seen = np.zeros((1, size) if form == "multihot" else 1, np.float32 if form == "vector" else np.int64)
+        return list(self.task.answer(self.task.baseline(self.fields, seen), self.fields))
 
 
 def load_weights(network: Network, path: Path) -> None:
