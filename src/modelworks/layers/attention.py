@@ -19,6 +19,7 @@ from modelworks.core.errors import UserError
 from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary, rotate, rotate_
+from modelworks.layers.units import Axis, Units
 
 if TYPE_CHECKING:
     from modelworks.layers.cache import Span
@@ -146,3 +147,21 @@ class Attention(nn.Module):
             return self.query_norm(qk_BTAE)
         q_BTHE, k_BTGE = qk_BTAE.split((self.heads, self.kv_heads), 2)
         return torch.cat((self.query_norm(q_BTHE), self.key_norm(k_BTGE)), 2)
+
+    def units(self) -> list[Units]:
+        """Heads that can be left out: a head of keys and values with the query heads that share it."""
+        shared, E = self.heads // self.kv_heads, self.head_width
+        runs = (shared * E, E, E)
+        made = [Axis("qkv.weight", 0, runs)] + (
+            [Axis("qkv.bias", 0, runs)] if self.qkv.bias is not None else []
+        )
+        return [Units("heads", self.kv_heads, tuple(made), (Axis("out.weight", 1, (shared * E,)),))]
+
+    def resized(self) -> None:
+        """Count the heads that the matrices hold now."""
+        queries, E = self.out.weight.shape[1], self.head_width
+        keys = (self.qkv.weight.shape[0] - queries) // 2
+        if queries % E or keys % E or keys <= 0 or queries % keys:
+            raise ValueError(f"{queries} and {keys} rows are no heads of {E}")
+        self.heads, self.kv_heads = queries // E, keys // E
+        self.qkv.fused = (queries, keys, keys)  # type: ignore[assignment]

@@ -40,3 +40,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.pool(self.conv(x))))
+
+    def chain(self) -> list[nn.Module]:
+        """Its parts, in order (see units.py)."""
+        return [self.conv, self.pool, self.norm, self.act]

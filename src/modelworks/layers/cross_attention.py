@@ -23,6 +23,7 @@ from modelworks.layers.feedforward import Feedforward
 from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
 from modelworks.layers.position import Rotary
+from modelworks.layers.units import Axis, Units
 
 Memory = tuple[Tensor, Tensor]
 """Keys and values (B, H, S, E)."""
@@ -36,7 +37,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         if width % heads:
             raise UserError(f"a width of {width} does not divide into {heads} heads", "change width or heads")
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.head_width, self.dropout = heads, width // heads, dropout
         self.query = Linear(width, width, bias)
         self.kv = Linear(source, 2 * width, bias)
         self.kv.fused = 2  # type: ignore[assignment]  # two matrices to initialise, one to multiply
@@ -50,7 +51,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, memory: Memory, mask_BS: Tensor | None = None) -> Tensor:
         """`mask`: which steps read are real; None: all."""
-        B, T, D = x_BTD.shape
+        B, T, _ = x_BTD.shape
         q_BHTE = self.query(x_BTD).view(B, T, self.heads, -1).transpose(1, 2)
         y_BHTE = F.scaled_dot_product_attention(
             q_BHTE,
@@ -58,7 +59,22 @@ class CrossAttention(nn.Module):
             attn_mask=None if mask_BS is None else mask_BS[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out(y_BHTE.transpose(1, 2).reshape(B, T, D))
+        return self.out(y_BHTE.transpose(1, 2).reshape(B, T, -1))
+
+    def units(self) -> list[Units]:
+        """Heads that can be left out."""
+        one, two = (self.head_width,), (self.head_width, self.head_width)
+        made = [Axis("query.weight", 0, one), Axis("kv.weight", 0, two)]
+        if self.query.bias is not None:
+            made += [Axis("query.bias", 0, one), Axis("kv.bias", 0, two)]
+        return [Units("heads", self.heads, tuple(made), (Axis("out.weight", 1, one),))]
+
+    def resized(self) -> None:
+        """Count the heads that the matrices hold now."""
+        rows, E = self.out.weight.shape[1], self.head_width
+        if rows % E or self.query.weight.shape[0] != rows or self.kv.weight.shape[0] != 2 * rows:
+            raise ValueError(f"{rows} rows are no heads of {E}")
+        self.heads = rows // E
 
 
 class DecoderBlock(nn.Module):

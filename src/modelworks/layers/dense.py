@@ -42,3 +42,7 @@ class Dense(nn.Module):
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return self.layers(x_BD)
+
+    def chain(self) -> list[nn.Module]:
+        """Its parts, in order (see units.py)."""
+        return [self.layers]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from modelworks.core.choices import Activation
 from modelworks.layers.activation import activation
 from modelworks.layers.linear import Linear
+from modelworks.layers.units import Axis, Units
 
 
 class Feedforward(nn.Module):
@@ -27,3 +28,9 @@ class Feedforward(nn.Module):
             gate, up = self.up(x_BTD).chunk(2, -1)
             return self.down(self.act(gate) * up)
         return self.down(self.act(self.up(x_BTD)))
+
+    def units(self) -> list[Units]:
+        """What can be left out."""
+        runs = (1, 1) if self.gated else (1,)
+        made = [Axis("up.weight", 0, runs)] + ([Axis("up.bias", 0, runs)] if self.up.bias is not None else [])
+        return [Units("units", self.down.in_features, tuple(made), (Axis("down.weight", 1),))]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modelworks.layers.linear import linear
+from modelworks.layers.units import Axis
 
 
 class Head(nn.Module):
@@ -52,3 +53,7 @@ class Head(nn.Module):
         if self.bias is None:
             return torch.bmm(features_KBD, weight_KDC).transpose(0, 1)
         return torch.baddbmm(self.bias[:, None], features_KBD, weight_KDC).transpose(0, 1)
+
+    def ends(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """(Nothing is made that others read, where features are read): see units.py."""
+        return (), (Axis("weight", self.weight.dim() - 1),)

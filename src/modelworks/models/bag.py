@@ -123,6 +123,10 @@ class Network(nn.Module):
         count_B1 = (id_BN != 0).sum(1, keepdim=True).clamp_min(1)
         return self.dense(self.dropout(self.vectors(id_BN) * (GAIN * count_B1.rsqrt())))
 
+    def chain(self) -> list[nn.Module]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [self.vectors, self.dropout, self.dense]
+
     def runs(self, token_BT: Tensor) -> list[Tensor]:
         """Table rows for runs of 2, 3 … tokens; runs into the padding get row 0, which does not count."""
         found, hash_BT = [], mix(token_BT)

@@ -28,6 +28,7 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import maximum, mean
+from modelworks.layers.units import Flat
 
 
 class Cnn(Model):
@@ -142,9 +143,10 @@ class Network(nn.Module):
         self.gather = settings.gather
         if self.gather == "auto":
             self.gather = "flatten" if not self.ragged and flat <= 16 else "mean"
+        self.positions = flat if self.gather == "flatten" else 1
         self.dropout = nn.Dropout(settings.dropout)
         self.dense = Dense(
-            width * (flat if self.gather == "flatten" else 1),
+            width * self.positions,
             settings.hidden,
             act=settings.activation,
             dropout=settings.dropout,
@@ -159,6 +161,10 @@ class Network(nn.Module):
         x = batch[self.name]
         x_BD = self.over_time(x, batch.get(f"{self.name}.length")) if self.ragged else self.over_space(x)
         return self.dense(self.dropout(x_BD))
+
+    def chain(self) -> list[nn.Module | Flat]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [*self.layers, Flat(self.positions), self.dropout, self.dense]
 
     def over_space(self, x_BCHW: Tensor) -> Tensor:
         for layer in self.layers:

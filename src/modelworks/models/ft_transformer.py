@@ -118,6 +118,9 @@ class Tokenizer(nn.Module):
 class Network(nn.Module):
     """Tokens, pre-norm blocks, then norm and activation of the CLS token."""
 
+    shortens: ClassVar[tuple[str, ...]] = ("blocks",)
+    """Lists of blocks that do without any one of them, since each adds to what it is given."""
+
     def __init__(self, inputs: Mapping[str, Layout], settings: FtTransformer) -> None:
         super().__init__()
         self.tokens = Tokenizer(inputs, settings.width, settings.embedding == "piecewise")

@@ -145,3 +145,12 @@ class Network(nn.Module):
         else:
             x_BD = x_BMD.flatten(1)
         return self.dense(self.dropout(x_BD))
+
+    def chain(self) -> list[nn.Module]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [self.dropout, self.dense]
+
+    def chains(self) -> list[list[nn.Module]]:
+        """Each encoder's output is read by its own projection alone."""
+        pairs = zip(self.encoders, self.project, strict=True)
+        return [[encoder, project] for encoder, project in pairs]

@@ -75,3 +75,7 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self.dense(self.inputs(batch))
+
+    def chain(self) -> list[nn.Module]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [self.dense]

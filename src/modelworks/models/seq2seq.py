@@ -110,6 +110,9 @@ class Seq2seq(Model):
 class Network(nn.Module):
     """Both stacks, and what stands between them."""
 
+    shortens: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    """Lists of blocks that do without any one of them, since each adds to what it is given."""
+
     def __init__(self, inputs: Mapping[str, Layout], settings: Seq2seq) -> None:
         super().__init__()
         (self.reads, source), (self.name, target) = inputs.items()

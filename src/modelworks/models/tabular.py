@@ -27,6 +27,7 @@ from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
 from modelworks.layers.linear import Linear
 from modelworks.layers.normalisation import normalisation
+from modelworks.layers.units import Axis
 
 LARGE = 50_000
 """Training rows from which larger batches and fewer passes do."""
@@ -130,6 +131,10 @@ class Network(nn.Module):
         features_KBH = self.layers(torch.cat(parts, 1))
         return features_KBH.transpose(0, 1) if self.members > 1 else features_KBH[0]
 
+    def chain(self) -> list[nn.Module]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [self.layers]
+
 
 class FirstLinear(nn.Module):
     """y_k = scale_k ∘ (W x) + bias_k: members part behind the product, so that it is computed once.
@@ -145,6 +150,10 @@ class FirstLinear(nn.Module):
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return torch.addcmul(self.bias_KH.unsqueeze(1), self.shared(x_BD), self.scale_KH.unsqueeze(1))
+
+    def ends(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """(Where units are made, where they are read): see layers/units.py."""
+        return (Axis("shared.weight"), Axis("scale_KH", 1), Axis("bias_KH", 1)), (Axis("shared.weight", 1),)
 
 
 class EnsembleLinear(nn.Module):
@@ -162,6 +171,11 @@ class EnsembleLinear(nn.Module):
     def forward(self, x_KBD: Tensor) -> Tensor:
         weight_KHD = self.scale_out_KH.unsqueeze(2) * self.shared.weight * self.scale_in_KD.unsqueeze(1)
         return torch.baddbmm(self.bias_KH.unsqueeze(1), x_KBD, weight_KHD.transpose(1, 2))
+
+    def ends(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """(Where units are made, where they are read): see layers/units.py."""
+        made = (Axis("shared.weight"), Axis("scale_out_KH", 1), Axis("bias_KH", 1))
+        return made, (Axis("shared.weight", 1), Axis("scale_in_KD", 1))
 
 
 def coarser(edges: list[float], bins: int) -> list[float]:

@@ -174,6 +174,9 @@ class Transformer(Model):
 class Network(nn.Module):
     """Embedding, blocks, norm, pooling."""
 
+    shortens: ClassVar[tuple[str, ...]] = ("blocks",)
+    """Lists of blocks that do without any one of them, since each adds to what it is given."""
+
     documents = True
     """It keeps the documents of a row apart (NAME.document)."""
 

@@ -22,6 +22,7 @@ from modelworks.layers.convolution import Convolution
 from modelworks.layers.dense import Dense
 from modelworks.layers.features import one_a_row
 from modelworks.layers.initialise import initialise
+from modelworks.layers.units import Flat
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Depth → convolutions of each stage (table 1 of the paper)."""
@@ -82,9 +83,15 @@ class Network(nn.Module):
         # 7 × 7 at 224 pixels, as in the paper; larger images are averaged down to it
         sides = [min(side, 7) for side in sides]
         self.gather = nn.AdaptiveAvgPool2d((sides[0], sides[1]))
-        width = channels * sides[0] * sides[1]
-        self.dense = Dense(width, settings.hidden, act=settings.activation, dropout=settings.dropout)
+        self.positions = sides[0] * sides[1]
+        self.dense = Dense(
+            channels * self.positions, settings.hidden, act=settings.activation, dropout=settings.dropout
+        )
         self.width = self.dense.width
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self.dense(self.gather(self.layers(batch[self.name])).flatten(1))
+
+    def chain(self) -> list[nn.Module | Flat]:
+        """What the input goes through, in order (see layers/units.py)."""
+        return [self.layers, self.gather, Flat(self.positions), self.dense]

@@ -85,6 +85,9 @@ def patch_side(side: int) -> int:
 class Network(nn.Module):
     """Patches, blocks, norm, pooling."""
 
+    shortens: ClassVar[tuple[str, ...]] = ("blocks",)
+    """Lists of blocks that do without any one of them, since each adds to what it is given."""
+
     def __init__(self, name: str, layout: Layout, settings: Vit) -> None:
         super().__init__()
         self.name = name
