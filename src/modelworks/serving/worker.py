@@ -1,0 +1,92 @@
+"""Worker: one process that holds one model and answers what the front sends over a socket.
+
+    python -m modelworks.serving.worker FD OPTIONS-AS-JSON RUN
+
+It ends when the front is gone, when it was told to drain and has nothing left to do, or with exit code 2 and one line
+of reason on its socket when the Run cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from modelworks.core.errors import UserError
+from modelworks.core.run import RunFolder
+from modelworks.serving.engine import Engine, Options
+from modelworks.serving.wire import Broken, Channel, Frame
+
+STATS_EVERY = 1.0
+"""Seconds between two `stats` frames."""
+LANGUAGE = ("language", "instruct", "prefer")
+"""Tasks whose Runs write text."""
+
+
+def open_engine(path: str, options: Options) -> Engine:
+    """The engine that a Run wants."""
+    run = RunFolder.find(path)
+    kind = run.recipe_tree().get("task", {}).get("kind")
+    if kind in LANGUAGE:
+        from modelworks.serving import generation
+
+        return generation.open(run, options)
+    from modelworks.serving import rows
+
+    return rows.open(run, options)
+
+
+def work(channel: Channel, engine: Engine) -> None:
+    """Answer until drained; raises Broken when the front is gone."""
+    draining, told, next_stats = False, None, 0.0
+    while True:
+        wait = 0.0 if engine.busy else STATS_EVERY
+        for frame in channel.receive(wait):
+            if frame.kind == "drain":
+                draining = True
+            elif frame.kind == "cancel":
+                engine.cancel(frame.id)
+            else:
+                engine.submit(frame)
+        if engine.busy:
+            for frame in engine.step():
+                channel.send(frame)
+        elif draining:
+            channel.send(Frame("stats", 0, engine.stats()))
+            return
+        now = time.monotonic()
+        if now >= next_stats:
+            next_stats = now + STATS_EVERY
+            stats = engine.stats()
+            if stats != told:
+                channel.send(Frame("stats", 0, stats))
+                told = stats
+
+
+def main(arguments: list[str]) -> int:
+    """The process."""
+    number, options, path = int(arguments[0]), Options(**json.loads(arguments[1])), arguments[2]
+    # Ctrl-C reaches the whole group: the front alone decides when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=number))
+    try:
+        metadata: dict[str, Any]
+        try:
+            engine = open_engine(path, options)
+        except (UserError, OSError, MemoryError) as error:
+            channel.send(Frame("error", 0, {"message": str(error) or type(error).__name__}))
+            return 2
+        metadata = {**engine.metadata, "name": options.name, "process": os.getpid()}
+        channel.send(Frame("ready", 0, metadata))
+        work(channel, engine)
+    except Broken:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
