@@ -58,9 +58,7 @@ class Predictor:
     ) -> None:
         self.network, self.task, self.batch_size = network.eval(), task, batch_size
         self.fields = dict(fields)
-        self.inputs = {
-            n: f for n, f in task.inputs(fields).items() if n != task.target or task.self_supervised
-        }
+        self.inputs = _inputs(task, fields)
         self.counts = Counts()
 
     @classmethod
@@ -137,6 +135,20 @@ class Predictor:
         form, size = target.layout.form, target.layout.size
         seen = np.zeros((1, size) if form == "multihot" else 1, np.float32 if form == "vector" else np.int64)
         return list(self.task.answer(self.task.baseline(self.fields, seen), self.fields))
+
+
+def inputs_of(run: RunFolder) -> dict[str, Field]:
+    """What a complete Run reads, without its weights."""
+    if not run.complete:
+        raise UserError(f"{run.path}: is unfinished", f"modelworks train --resume --name {run.name}")
+    usercode.check(run)
+    task = of_run(run.recipe_tree(), str(run.path / "recipe.yaml")).task
+    assert task is not None
+    return _inputs(task, run.fields())
+
+
+def _inputs(task: Task, fields: Mapping[str, Field]) -> dict[str, Field]:
+    return {n: f for n, f in task.inputs(fields).items() if n != task.target or task.self_supervised}
 
 
 def load_weights(network: Network, path: Path) -> None:

@@ -3,6 +3,11 @@
     modelworks predict runs/titanic new.csv --output answers.csv
     cat new.jsonl | modelworks predict runs/titanic - --format jsonl
 
+    modelworks predict runs/titanic huge.parquet --output answers.parquet --processes 4 --resume
+
+With --processes the answers are kept in OUT.parts/ until all are there. Killed, the same command with --resume goes on
+where it stopped; the file is the same to the byte, on any number of processes and after any number of kills.
+
 Policy: an unknown category is taken as "unknown", a missing column as missing values, both counted; a row or file
 that cannot be read keeps its place with an empty prediction and its reason in OUT.errors.jsonl. Without a place are
 files of a folder that are of another kind, and what follows the end of a file that was cut short.
@@ -13,18 +18,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 from modelworks.stages import _screen
+from modelworks.stages._progress import Line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelworks.core.source import Quarantine
+    from modelworks.core.field import Field
+    from modelworks.core.source import Quarantine, Source
     from modelworks.engine.predictor import Counts, Predictor
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -47,6 +54,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="format of standard input (csv) and, without --output, of standard output",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="answer only the first N rows")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="answer on N processes of one thread each; the answers outlive a kill until --resume",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a scoring that was killed; begin where there is none",
+    )
 
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
@@ -58,19 +76,23 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     run = RunFolder.find(args.run)
     output = _screen.output_file(args.output)
     from modelworks.core.source import Quarantine
-    from modelworks.engine.predictor import Predictor
+    from modelworks.engine.predictor import Predictor, inputs_of
 
-    predictor = Predictor.load(run)
-    source = _source(args.data, args.format, run, predictor)
     quarantine = Quarantine(places=deque())
-    with writer_for(output, args.format) as writer:
-        for batch, answers in answer(predictor, source, quarantine, args.limit):
-            writer.write(batch, answers)
-    if output is not None:
-        writer.write_errors(output.with_name(output.name + ".errors.jsonl"), quarantine)
+    if args.resume or args.processes is not None:
+        source = _source(args.data, args.format, run, inputs_of(run))
+        counts = _score(run, source, output, quarantine, args.processes, args.resume, args.limit)
+    else:
+        predictor = Predictor.load(run)
+        counts, source = predictor.counts, _source(args.data, args.format, run, predictor.inputs)
+        with writer_for(output, args.format) as writer:
+            for batch, answers in answer(predictor, source, quarantine, args.limit):
+                writer.write(batch, answers)
+        if output is not None:
+            writer.finish_errors(quarantine)
     if source.kind == "dataframe" and args.data.lower().endswith((".txt", ".md")):
         print("note: the file is answered as one text; for a row a line give .csv or .jsonl", file=sys.stderr)
-    _tell(predictor.counts, quarantine, output)
+    _tell(counts, quarantine, output)
     return 0
 
 
@@ -89,7 +111,7 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
     quarantine = Quarantine(places=deque())
     tables = [
         joined(batch, answers)
-        for batch, answers in answer(predictor, _asked(run, predictor, data), quarantine)
+        for batch, answers in answer(predictor, _asked(run, predictor.inputs, data), quarantine)
     ]
     if quarantine.count:
         print(
@@ -102,82 +124,78 @@ def predict(run: RunFolder | str | Path, data: Any) -> pa.Table:
 
 
 def answer(
-    predictor: Predictor, source: Any, quarantine: Quarantine, limit: int | None = None
+    predictor: Predictor, source: Source, quarantine: Quarantine, limit: int | None = None
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, list[Any]]]]:
     """(batch, its answers), streamed in order. A row that could not be read has its place, empty, where it is known."""
-    left = limit if limit is not None else sys.maxsize
-    done, last = 0, None
-    for batch in source.read(quarantine):
-        if left <= 0:
-            return
-        if last is None:
-            columns = [field.column or name for name, field in predictor.inputs.items()]
-            if not set(columns) & set(batch.schema.names):
-                raise UserError(
-                    f"none of the Run's input columns is there: wants {', '.join(columns)};"
-                    f" got {', '.join(batch.schema.names)}"
-                )
-        # None stands for a row that could not be read.
-        places, faults = _places(batch.num_rows, done, quarantine, left)
-        left -= len(places)
-        kept = batch.slice(0, len(places) - len(faults))
-        done += batch.num_rows
-        last = batch.slice(0, 0), predictor.predict(kept, source.root)
-        yield _widened(kept, last[1], places, faults)
-    places, faults = _places(0, done, quarantine, left, True)
-    if faults and last is not None:
-        yield _widened(last[0], {name: [] for name in last[1]}, places, faults)
+    from modelworks.engine.score.rows import answered, questions
+
+    for asked in questions(predictor.inputs, source, quarantine, limit):
+        yield answered(predictor, asked, source.root)
 
 
-def _places(
-    rows: int, done: int, quarantine: Quarantine, most: int, over: bool = False
-) -> tuple[list[int | None], list[str]]:
-    """The batch's row numbers with None at each unreadable row among them, `most` at the most; and their faults.
+def _score(
+    run: RunFolder,
+    source: Source,
+    output: Path | None,
+    quarantine: Quarantine,
+    processes: int | None,
+    resume: bool,
+    limit: int | None,
+) -> Counts:
+    """Answer a source on several processes into OUT, by way of OUT.parts/."""
+    import modelworks
+    from modelworks.core.sealed import sha256
+    from modelworks.engine.data.writer import writer_for
+    from modelworks.engine.predictor import Counts, inputs_of
+    from modelworks.engine.score.parts import Parts
+    from modelworks.engine.score.pool import Pool
+    from modelworks.engine.score.rows import questions
 
-    `done`: good rows before this batch; `over`: nothing follows, so whatever is left stands here."""
-    waiting, places, faults = quarantine.places, [], []
-    if not waiting:  # as almost always
-        return list(range(min(rows, most))), []
-    for row in range(rows + 1):
-        while waiting and (over or (waiting[0][0] <= done + row and row < rows)) and len(places) < most:
-            faults.append(waiting.popleft()[1])
-            places.append(None)
-        if row < rows and len(places) < most:
-            places.append(row)
-    return places, faults
-
-
-def _widened(
-    batch: pa.RecordBatch, answers: dict[str, list[Any]], places: list[int | None], faults: list[str]
-) -> tuple[pa.RecordBatch, dict[str, list[Any]]]:
-    """The batch and its answers with an empty row at each None."""
-    if not faults:
-        return batch, answers
-    import pyarrow as pa
-
-    told = iter(faults)
-    errors = answers.get("error") or [None] * batch.num_rows
-    wide = {
-        name: [None if row is None else values[row] for row in places] for name, values in answers.items()
+    if output is None:
+        raise UserError(
+            "--processes and --resume want a file to write", "--output OUT.csv, OUT.jsonl or OUT.parquet"
+        )
+    processes = 1 if processes is None else processes
+    if processes < 1:
+        raise UserError(f"--processes {processes}: wants 1 or more")
+    writer = writer_for(output, None)
+    key = {
+        "the input": source.fingerprint(),
+        "the Run": sha256(run.path / "manifest.json"),
+        "the options": [type(writer).__name__, limit],
+        "modelworks": modelworks.__version__,
     }
-    wide["error"] = [next(told) if row is None else errors[row] for row in places]
-    return batch.take(pa.array(places, pa.int64())), wide
+    batches, counts = 0, Counts()
+    with Parts(output, key, resume) as parts:
+        if parts.done:
+            print(f"going on after {len(parts.done):,} answered batches", file=sys.stderr)
+        with Line() as line, Pool(run, parts.place, output.suffix, processes, source.root) as pool:
+            for number, asked in enumerate(questions(inputs_of(run), source, quarantine, limit)):
+                if number not in parts.done:
+                    pool.submit(number, asked)
+                batches = number + 1
+                line.note(f"{batches:,} batches asked")
+        with writer:
+            parts.join(writer, batches, counts)
+        writer.finish_errors(quarantine)
+        parts.remove()
+    return counts
 
 
-def _asked(run: RunFolder, predictor: Predictor, data: Any) -> Any:
+def _asked(run: RunFolder, inputs: Mapping[str, Field], data: Any) -> Any:
     """The source of what is asked about. A text file is one row, unless the Run learned from lines of text files."""
     from modelworks.engine.data.questions import source_of
 
     trained = run.recipe_tree().get("data", {}).get("source", {})
     lines = trained.get("kind") == "text" and trained.get("unit", "line") != "file"
-    return source_of(data, predictor.inputs, lines)
+    return source_of(data, inputs, lines)
 
 
-def _source(text: str, format_: str | None, run: RunFolder, predictor: Predictor) -> Any:
+def _source(text: str, format_: str | None, run: RunFolder, inputs: Mapping[str, Field]) -> Any:
     from modelworks.engine.data.open import source_for
 
     if text != "-":
-        return _asked(run, predictor, text)
+        return _asked(run, inputs, text)
     import tempfile
 
     # Sources read files, some of them twice; standard input can be read once.
