@@ -5,8 +5,8 @@
 A compressed Run lists its edits in compression.json, in the order in which they were made: [{"kind": "quantise", …}].
 A kind of edit is a file of this folder that has
 
-    shape(network, edit)                        gives modules the shapes and kinds that the saved tensors need; no values
-    candidates(parent, target) -> [Step, …]     what the search may try (left out: it tries nothing of this file)
+    shape(network, edit)                       gives modules the shapes and kinds that the saved tensors need
+    candidates(parent, target) -> [Step, …]    what the search may try (left out: nothing of this file)
 
 `shape` is handed lists and numbers that may come from strangers: it checks them, and raises ValueError, KeyError or
 TypeError where they do not fit; tensors only ever become smaller than the recipe's.
@@ -46,6 +46,10 @@ class Parent(Protocol):
     run: RunFolder
     task: Task
     fields: Mapping[str, Field]
+    steps: int
+    """Training steps that a step of the search may take; 0: none is to train."""
+    results: dict[str, Any]
+    """What was measured of each plan so far, by its name: engine/compress/measure.py's Row."""
 
     def network(self) -> Network:
         """A fresh copy of the parent's network, float32, in eval mode."""
@@ -90,17 +94,12 @@ class Step:
     """Whether it trains, and so takes minutes rather than seconds: tried only where the others miss the target."""
 
 
-def kinds() -> list[str]:
-    """The kinds of edits that there are."""
-    return [name for name in own("engine/compress") if hasattr(_file(name), "shape")]
-
-
 @cache
 def _file(name: str) -> ModuleType:
     return importlib.import_module(f"modelworks.engine.compress.{name}")
 
 
-def steps(parent: Parent, target: Target) -> Iterator[Step]:
+def offered(parent: Parent, target: Target) -> Iterator[Step]:
     """What all files of this folder offer."""
     for name in own("engine/compress"):
         if hasattr(_file(name), "candidates"):
@@ -121,8 +120,9 @@ def apply(network: Network, edits: Sequence[Mapping[str, Any]], source: str = FI
     for number, edit in enumerate(edits):
         where = f"{source}: edits[{number}]"
         kind = edit.get("kind")
-        if not isinstance(kind, str) or kind not in kinds():
-            raise UserError(f"{where}: there is no edit {kind!r}; {did_you_mean(str(kind), kinds())}")
+        names = own("engine/compress")
+        if kind not in names or not hasattr(_file(kind), "shape"):
+            raise UserError(f"{where}: there is no edit {kind!r}", did_you_mean(str(kind), names))
         try:
             _file(kind).shape(network, edit)
         except UserError:
