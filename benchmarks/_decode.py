@@ -1,4 +1,4 @@
-"""modelworks as a worker of decode.py: `python _decode.py MODEL.gguf THREADS WEIGHTS`, greedy; perplexity too."""
+"""modelworks as a worker of decode.py: `python _decode.py MODEL.gguf THREADS WEIGHTS [GUESSES]`, greedy; perplexity too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def main() -> None:
     from modelworks.engine.language.ready import ready
     from modelworks.engine.language.sampling import Sampling
 
-    model, threads, weights = sys.argv[1:]
+    model, threads, weights, *guesses = sys.argv[1:]
+    lookup = int(guesses[0]) if guesses else None
     torch.set_num_threads(int(threads))
     network, field = ready(model)
     if weights != "plain":
@@ -33,7 +34,7 @@ def main() -> None:
         if "text" in asked:
             score = Likelihood(network, field).texts([asked["text"]])[0]
             return {"perplexity": math.exp(-score.per_token), "tokens": score.tokens}
-        sampling = Sampling(temperature=0, max_tokens=asked["new"], ignore_end=True)
+        sampling = Sampling(temperature=0, max_tokens=asked["new"], ignore_end=True, lookup=lookup)
         began = time.perf_counter()
         first = 0.0
         written: list[list[int]] = [[] for _ in asked["prompts"]]

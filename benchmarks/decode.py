@@ -4,8 +4,10 @@
 
 The file is SmolLM2-135M-Instruct's GGUF (Q4_1); ours and transformers' are its weights as float32, bfloat16 or int8, and
 llama.cpp reads it as it is, and as F32 and Q8_0 of those weights. A prompt of 64 tokens, 128 new ones, greedy. All
-contenders stay loaded and take turns, round by round. Batches of 16 prompts likewise. Perplexity is of DIR's
-pretrain_demo/c4_demo.jsonl.gz, or of this repository's README. llama.cpp: see parity.py.
+contenders stay loaded and take turns, round by round; every round has a prompt of its own. Ours look up what followed the
+same words earlier, as they do where nothing is said; beside it ours without, and transformers with its own. Batches of
+16 prompts likewise. Perplexity is of DIR's pretrain_demo/c4_demo.jsonl.gz, or of this repository's README. llama.cpp:
+see parity.py.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from _workers import Worker
 PROMPT, NEW, BATCH = 64, 128, 16
 OURS = {"modelworks float32": "float32", "modelworks bfloat16": "bfloat16", "modelworks int8": "int8"}
 PEER = "transformers float32"
+ALONE = ", no lookup"
+"""What our rows without guesses are called; of a batch nothing is looked up."""
+PEER_LOOKUP = f"{PEER}, prompt lookup"
 
 
 def text_of(data: Path | None) -> str:
@@ -45,11 +50,11 @@ def start(smollm: Path, work: Path, threads: int, plain: bool) -> tuple[dict[str
     environment = _peers.settings(threads)
     ours = parity.Ours(smollm)
     ours.write(work / "hf")
-    commands: dict[str, list[Any]] = {
-        PEER: [_peers.environment(), _peers.ROOT / "peers/hf_decode.py", work / "hf", threads]
-    }
+    transformers = [_peers.environment(), _peers.ROOT / "peers/hf_decode.py", work / "hf", threads]
+    commands: dict[str, list[Any]] = {PEER: transformers, PEER_LOOKUP: [*transformers, 2]}
     for name, weights in (OURS | ({"modelworks float32, as trained": "plain"} if plain else {})).items():
         commands[name] = [sys.executable, _peers.ROOT / "_decode.py", smollm, threads, weights]
+        commands[name + ALONE] = [*commands[name], 0]
     python = parity.llama()
     if python is not None:
         script, whole = _peers.ROOT / "peers/llama_decode.py", parity.rewritten(smollm, work)["F32"]
@@ -66,13 +71,15 @@ def start(smollm: Path, work: Path, threads: int, plain: bool) -> tuple[dict[str
     return workers, failed
 
 
-def measure(workers: dict[str, Worker], prompts: list[list[int]], rounds: int, new: int) -> Results:
-    """All contenders in turns; the first round, which warms up, is left out."""
+def measure(
+    workers: dict[str, Worker], prompts: list[list[int]], rows: int, rounds: int, new: int
+) -> Results:
+    """All contenders in turns, each round with the next `rows` prompts; the first, which warms up, is left out."""
 
     def contender(worker: Worker) -> Any:
-        def run(_: int) -> dict[str, Any]:
-            found = worker.ask({"prompts": prompts, "new": new})
-            rows = len(prompts)
+        def run(turn: int) -> dict[str, Any]:
+            asked = [prompts[(turn * rows + row) % len(prompts)] for row in range(rows)]
+            found = worker.ask({"prompts": asked, "new": new})
             return {
                 "prefill": rows * PROMPT / found["prefill"], "decode": rows * (new - 1) / found["decode"],
                 "tokens": found["tokens"],
@@ -86,17 +93,19 @@ def measure(workers: dict[str, Worker], prompts: list[list[int]], rounds: int, n
 
 def same(results: Results) -> dict[str, str]:
     """How many of the tokens are transformers' own."""
-    wanted = results[PEER][0]["tokens"] if PEER in results and "tokens" in results[PEER][0] else None
     told = {}
     for name, found in results.items():
-        rows = found[0].get("tokens")
-        if wanted is None or rows is None:
-            continue
+        pairs = [
+            pair
+            for ours, theirs in zip(found, results.get(PEER, []), strict=False)
+            for pair in zip(ours.get("tokens", []), theirs.get("tokens", []), strict=False)
+        ]
         first = [
             next((at for at, (a, b) in enumerate(zip(*pair, strict=True)) if a != b), len(pair[0]))
-            for pair in zip(rows, wanted, strict=True)
+            for pair in pairs
         ]
-        told[name] = f"{sum(first)}/{sum(map(len, wanted))}"
+        if first:
+            told[name] = f"{sum(first)}/{sum(len(theirs) for _, theirs in pairs)}"
     return told
 
 
@@ -110,7 +119,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--plain", action="store_true", help="ours without packed weights, too")
     parser.add_argument("--quick", action="store_true", help="one round of 8 tokens, 300 characters")
     args = parser.parse_args()
@@ -122,9 +131,9 @@ def main() -> None:
         field = parity.field_of(smollm)
         ids = field.ids(text[: 40 * PROMPT * BATCH])
         prompts = [ids[at * PROMPT : (at + 1) * PROMPT] for at in range(BATCH)]
-        one = measure(workers, prompts[:1], rounds, new)
-        many = {name: worker for name, worker in workers.items() if not name.startswith("llama.cpp")}
-        batch = measure(many, prompts, min(rounds, 2), new)
+        one = measure(workers, prompts, 1, rounds, new)
+        many = {name: worker for name, worker in workers.items() if name == PEER or name.endswith(ALONE)}
+        batch = measure(many, prompts, BATCH, min(rounds, 2), new)
         lost = {name: workers[name].ask({"text": text[-size:]}) for name in OURS if name in workers}
         memory = {name: worker.close()["peak_mb"] for name, worker in workers.items()}
     _publish(one, batch, lost, memory, failed, args)

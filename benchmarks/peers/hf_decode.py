@@ -1,4 +1,5 @@
-"""transformers as a worker of decode.py: `python hf_decode.py FOLDER THREADS`, float32, greedy, with its cache."""
+"""transformers as a worker of decode.py: `python hf_decode.py FOLDER THREADS [GUESSES]`, float32, greedy, with its cache;
+GUESSES: tokens of its prompt lookup."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Clock(transformers.StoppingCriteria):
 
 def main() -> None:
     """The worker."""
-    folder, threads = sys.argv[1:]
+    folder, threads, *guesses = sys.argv[1:]
+    lookup = {"prompt_lookup_num_tokens": int(guesses[0])} if guesses else {}
     torch.set_num_threads(int(threads))
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -39,7 +41,7 @@ def main() -> None:
         clock, began = Clock(), time.perf_counter()
         found = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=asked["new"], do_sample=False, pad_token_id=0,
-            stopping_criteria=transformers.StoppingCriteriaList([clock]),
+            stopping_criteria=transformers.StoppingCriteriaList([clock]), **lookup,
         )  # fmt: skip
         written = found[:, ids.shape[1] :].tolist()
         return {

@@ -30,7 +30,8 @@ _FLAGS: dict[str, tuple[type, str, str]] = {
     "lookup": (
         int,
         "N",
-        "guess N tokens a step from what followed the same words; the answer is the same (0)",
+        "guess N tokens a step from what followed the same words; the answer is the same (2 for one prompt at "
+        "temperature 0, else 0)",
     ),
     "regex": (str, "RE", "the answer matches this regular expression (extra: constrain)"),
 }

@@ -75,7 +75,7 @@ def test_guesses_never_change_the_answer(
         frequency_penalty=0.1,
         ignore_end=data.draw(st.booleans()),
     )
-    plain = Generator(network, field).generate(prompts, sampling)
+    plain = Generator(network, field).generate(prompts, sampling.but(lookup=0))
     guesser = Generator(network, field, draft)
     guessed = guesser.generate(prompts, sampling.but(lookup=5, draft=3))
     assert guessed == plain
@@ -106,8 +106,20 @@ def test_lookup_saves_passes_where_a_text_repeats(language_model: Any) -> None:
             block.attention.out.weight.zero_()
     sampling = Sampling(temperature=0, max_tokens=40, ignore_end=True)
     plain, guessing = Generator(network, field), Generator(network, field)
-    assert plain.generate([[3]], sampling) == guessing.generate([[3]], sampling.but(lookup=8))
+    assert plain.generate([[3]], sampling.but(lookup=0)) == guessing.generate([[3]], sampling.but(lookup=8))
     assert guessing.counts.passes < plain.counts.passes / 2
+
+
+def test_a_greedy_row_looks_up_unless_told_otherwise(language_model: Any) -> None:
+    network, field = language_model()
+    greedy = Sampling(temperature=0, max_tokens=40, ignore_end=True)
+    for prompts, sampling, guesses in (
+        ([[3]], greedy, True), ([[3]], greedy.but(lookup=0), False), ([[3], [4]], greedy, False),
+        ([[3]], greedy.but(temperature=0.5), False), ([[3]], greedy.but(temperature=0.5, lookup=3), True),
+    ):  # fmt: skip
+        generator = Generator(network, field)
+        generator.generate([prompt * 4 for prompt in prompts], sampling)  # what is repeated can be looked up
+        assert bool(generator.counts.guessed) == guesses
 
 
 def test_what_was_read_before_is_not_read_again(language_model: Any) -> None:

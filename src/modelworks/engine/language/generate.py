@@ -179,7 +179,7 @@ class Generator:
             uniform = uniforms(sampling.seed, own, left) if sampling.temperature else torch.zeros(0)
             text = TextStream(self.field.decode, ids, sampling.stop)
             state = grammar.start() if grammar else None
-            lookup = Lookup(ids) if sampling.lookup and self.draft is None else None
+            lookup = Lookup(ids) if sampling.guesses(len(checked)) and self.draft is None else None
             rows.append(_Row(number, ids, left, uniform, text, state, lookup))
         return self._stream(rows, sampling) if rows else iter(())
 
@@ -343,10 +343,8 @@ class Generator:
                     ahead = [row.uniform[row.used : row.used + steps] for row in rows]
                     uniforms_RW = torch.nn.utils.rnn.pad_sequence(ahead, batch_first=True)
                 return self.draft.guess([row.ids for row in rows], most, uniforms_RW)
-        elif sampling.lookup:
-            return [
-                row.lookup.guess(min(sampling.lookup, row.left - 1)) if row.lookup else [] for row in rows
-            ]
+        elif most := sampling.guesses(len(rows)):
+            return [row.lookup.guess(min(most, row.left - 1)) if row.lookup else [] for row in rows]
         return [[] for _ in rows]
 
     # ------------------------------------------------------------------ reuse of what was read

@@ -23,6 +23,9 @@ from modelworks.core.settings import Settings
 FEW = 1024
 """Most likely tokens that usually hold the mass of top-p; sorting a whole vocabulary takes longer than a layer."""
 
+GUESSES = 2
+"""Reading three tokens takes hardly longer than one: a wrong guess costs nothing (docs/experiments.md)."""
+
 
 class Sampling(Settings):
     """How a text is continued."""
@@ -59,10 +62,17 @@ class Sampling(Settings):
     """A JSON schema, as JSON, that every answer obeys; `{}` is any JSON (extra: constrain)."""
     regex: str | None = None
     """A regular expression that every answer matches as a whole (extra: constrain)."""
-    lookup: NonNegativeInt = 0
-    """Tokens guessed a step from what followed the same words earlier; the answer stays the same."""
+    lookup: NonNegativeInt | None = None
+    """Tokens guessed a step from what followed the same words earlier; the answer stays the same, but for rounding
+    where two tokens are as likely as one another. Left out: GUESSES where one row takes the likeliest tokens."""
     draft: NonNegativeInt = 4
     """Tokens guessed a step by the draft network, where the generator has one."""
+
+    def guesses(self, rows: int) -> int:
+        """Tokens to look up a step where so many rows are written."""
+        if self.lookup is not None:
+            return self.lookup
+        return GUESSES if rows == 1 and not self.temperature else 0
 
     @property
     def penalised(self) -> bool:
