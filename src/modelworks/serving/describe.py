@@ -55,7 +55,7 @@ def _metric(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The primary metric of the split that was kept for the end."""
     name = evaluation.get("primary", "")
     for split in ("test", "valid"):
-        value = (evaluation.get(split) or {}).get(name)
+        value = ((evaluation.get("splits") or {}).get(split) or {}).get(name)
         if isinstance(value, dict):
             return {"name": name, "split": split, **{key: value.get(key) for key in ("value", "low", "high")}}
     return {"name": name}
@@ -71,6 +71,8 @@ def _input(column: str, field: Field, audit: dict[str, Any]) -> dict[str, Any]:
     elif field.kind == "image":
         channels, height, width = layout.shape
         found |= {"height": height, "width": width, "channels": channels}
+    elif field.kind == "words":
+        found["cut"] = field.state["cut"]
     elif field.kind == "audio":
         found |= {"rate": field.state.get("rate"), "seconds": field.state["length"] / field.state["rate"]}
     if isinstance(audit.get("minimum"), (int, float)) and field.kind == "number":
