@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -53,6 +54,8 @@ class App:
         self.metrics = Metrics(models)
         self.held = 0
         self.draining = False
+        self.shelves = {Path(model.path).resolve().parent for model in models.values()}
+        """Folders whose Runs a request may name (routes.py)."""
         self.fastapi: FastAPI = routes.fastapi(self)
         self._number = 0
         self._prefix = os.urandom(6).hex()
@@ -60,6 +63,7 @@ class App:
         for name in models:
             self._hot[f"/predict/{name}"] = (name, "plain")
             self._hot[f"/v2/models/{name}/infer"] = (name, "oip")
+            self._hot[f"/v2/models/{name}/versions/1/infer"] = (name, "oip")
         if len(models) == 1:
             self._hot["/predict"] = (next(iter(models)), "plain")
 

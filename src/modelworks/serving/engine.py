@@ -29,6 +29,8 @@ class Options:
     """Most bytes that a request may unfold to: a picture's pixels, a sound's samples, an unzipped body."""
     drift: bool = True
     """Whether statistics of what is asked are kept."""
+    code: bool = False
+    """Whether a Run may name Python files of the user's own."""
 
 
 class Engine(Protocol):

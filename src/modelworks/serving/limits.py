@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import Any
 
 _OBJECT, _VALUE = 72, 40
 """Bytes of an empty list or dict with its place in another, and of a number with its place."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""What the field of pictures opens."""
 SMALL = 64 << 10
 """Bodies up to here cannot unfold to anything that matters."""
 
@@ -57,43 +58,35 @@ def unzip(body: bytes | memoryview, encoding: str, most: int) -> bytes:
     return bytes(out)
 
 
-def of_image(data: bytes, most: int) -> str:
-    """Why a picture is refused, or nothing: its pixels by its header, decoded and converted once."""
+def unfolded(data: bytes, form: str, most: int) -> int:
+    """Bytes that a picture or sound takes while it is decoded, by its header; ValueError where that is too much."""
+    taken = _image(data) if form == "image" else _sound(data) if form == "audio" else 0
+    if taken > most:
+        raise ValueError(f"a file that unfolds to about {taken >> 20} MB; the most is {most >> 20}")
+    return taken
+
+
+def _image(data: bytes) -> int:
     from PIL import Image
 
     try:
-        with Image.open(
-            io.BytesIO(data), formats=("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-        ) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            depth = 8 if image.mode.startswith(("I", "F")) else 4
+            # Decoded and converted once; 16 bits and floats pass through float64.
+            return 2 * width * height * (8 if image.mode.startswith(("I", "F")) else 4)
     except Image.DecompressionBombError:
-        return "a picture of far too many pixels"
+        return 1 << 62
     except Exception:  # the field says what is wrong with a broken one
-        return ""
-    taken = 2 * width * height * depth
-    if taken > most:
-        return f"a picture of {width} × {height} pixels, about {taken >> 20} MB; the most is {most >> 20}"
-    return ""
+        return 0
 
 
-def of_sound(data: bytes, most: int) -> str:
-    """Why a sound is refused, or nothing: samples by its header; a WAV cannot say more than it holds."""
+def _sound(data: bytes) -> int:
     if data[:4] in (b"RIFF", b"RF64"):
-        taken = 8 * len(data)
-    else:
-        try:
-            import soundfile
+        return 8 * len(data)  # a WAV cannot say more than it holds
+    try:
+        import soundfile
 
-            with soundfile.SoundFile(io.BytesIO(data)) as file:
-                taken = 8 * file.frames * file.channels
-        except Exception:  # as above
-            return ""
-    return f"a sound of about {taken >> 20} MB; the most is {most >> 20}" if taken > most else ""
-
-
-def item_of(value: Any, form: str, most: int) -> str:
-    """Why a cell of this form is refused, or nothing."""
-    if not isinstance(value, bytes):
-        return ""
-    return of_image(value, most) if form == "image" else of_sound(value, most) if form == "audio" else ""
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            return 8 * file.frames * file.channels
+    except Exception:  # as above
+        return 0

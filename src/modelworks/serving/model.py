@@ -1,6 +1,6 @@
 """Model: one served name: a bounded queue, and the worker that answers it, replaced when it dies or a new Run comes.
 
-    model = Model("titanic", "runs/titanic", options, limits)
+    model = Model("titanic", "runs/titanic", options, limits, log, nursery)
     await model.open()
     answer = await model.ask("plain", "application/json", b'{"age": 31}', {})
     async for frame in model.stream("generate", {"prompt": "春"}): ...      # chunk …, answer
@@ -18,12 +18,13 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelworks.core.errors import UserError
 from modelworks.serving.engine import Options
+from modelworks.serving.jobs import Answer, Job, Limits
 from modelworks.serving.limits import Refused
+from modelworks.serving.nursery import Nursery
 from modelworks.serving.process import Process
 from modelworks.serving.wire import Frame
 
@@ -35,79 +36,20 @@ _SWEEP = 0.2
 """Seconds between two looks for what has waited too long."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of what waits."""
-
-    queue: int = 256
-    """Most requests that wait for one model; beyond: 429."""
-    seconds: float = 30.0
-    """Longest that a request waits for its answer, or a stream for its next piece; beyond: 504."""
-    gather: float = 0.0
-    """Longest that a request waits for others to share its batch while the worker is idle, in seconds."""
-    held: int = 512 << 20
-    """Most bytes of bodies that wait, all together; beyond: 429."""
-
-
-class Answer(NamedTuple):
-    """A finished answer."""
-
-    status: int
-    content_type: str
-    body: bytes | memoryview
-    more: dict[str, Any]
-
-
-class Job:
-    """One request that waits or is being answered."""
-
-    __slots__ = (
-        "attempts",
-        "body",
-        "content_type",
-        "deadline",
-        "form",
-        "frames",
-        "future",
-        "gone",
-        "meta",
-        "more",
-        "number",
-    )
-
-    def __init__(
-        self, form: str, content_type: str, body: bytes, more: dict[str, Any], deadline: float
-    ) -> None:
-        self.form, self.content_type, self.body, self.more = form, content_type, body, more
-        self.deadline = deadline
-        self.attempts = 0
-        self.number = 0
-        self.future: asyncio.Future[Answer] | None = None
-        self.gone: Callable[[], bool] | None = None
-        """Tells whether the client has hung up."""
-        self.frames: asyncio.Queue[Frame | Refused] | None = None
-        """A stream's pieces; None for a request answered at once."""
-        self.meta: dict[str, Any] = {}
-
-    @property
-    def over(self) -> bool:
-        return self.future is not None and self.future.done()
-
-    def refuse(self, refused: Refused) -> None:
-        """End it with a reason."""
-        if self.frames is not None:
-            self.frames.put_nowait(refused)
-        elif self.future is not None and not self.future.done():
-            self.future.set_exception(refused)
-
-
 class Model:
     """A served name."""
 
     def __init__(
-        self, name: str, path: str, options: Options, limits: Limits, log: Callable[..., None]
+        self,
+        name: str,
+        path: str,
+        options: Options,
+        limits: Limits,
+        log: Callable[..., None],
+        nursery: Nursery,
     ) -> None:
         self.name, self.path, self.options, self.limits, self.log = name, path, options, limits, log
+        self.nursery = nursery
         self.waiting: deque[Job] = deque()
         self.worker: Process | None = None
         self.metadata: dict[str, Any] = {}
@@ -132,6 +74,10 @@ class Model:
         self._later(self._sweep())
 
     @property
+    def _workers(self) -> list[Process]:
+        return [*([] if self.worker is None else [self.worker]), *self._retiring]
+
+    @property
     def ready(self) -> bool:
         return self.worker is not None and not self.worker.lost
 
@@ -145,12 +91,11 @@ class Model:
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        workers = [process for process in [self.worker, *self._retiring] if process is not None]
-        await asyncio.gather(*(process.end(seconds) for process in workers))
+        await asyncio.gather(*(process.end(seconds) for process in self._workers))
 
     async def _replace(self, path: str) -> None:
         async with self._replacing:
-            new = await Process.start(path, self.options, self._heard, self._lost)
+            new = await Process.start(self.nursery, path, self.options, self._heard, self._lost)
             if self._closed:
                 new.kill()
                 return
@@ -266,8 +211,8 @@ class Model:
             if job in self.waiting:
                 self.waiting.remove(job)
             return
-        for process in [self.worker, *self._retiring]:
-            if process is not None and process.flight.pop(number, None) is not None:
+        for process in self._workers:
+            if process.flight.pop(number, None) is not None:
                 self.cancelled += 1
                 process.send(Frame("cancel", number))
                 self.pump()
@@ -383,17 +328,20 @@ class Model:
             for job in late:
                 self.waiting.remove(job)
                 self._late(job)
-            for process in [self.worker, *self._retiring]:
-                for number, (batch, started) in list(process.flight.items() if process else ()):
-                    for job in batch:
-                        if job.deadline <= now and not job.over and job.number >= 0:
-                            self._late(job)
-                            if job.frames is not None:
-                                process.flight.pop(number, None)  # type: ignore[union-attr]
-                                process.send(Frame("cancel", number))  # type: ignore[union-attr]
+            for process in self._workers:
+                for number, (batch, started) in list(process.flight.items()):
+                    self._overdue(process, number, batch, now)
                     if time.monotonic() - started > 2 * self.limits.seconds + 5 and batch[0].frames is None:
                         self.log("worker_hangs", model=self.name)
-                        process.kill()  # type: ignore[union-attr]
+                        process.kill()
+
+    def _overdue(self, process: Process, number: int, batch: list[Job], now: float) -> None:
+        for job in batch:
+            if job.deadline <= now and not job.over and job.number >= 0:
+                self._late(job)
+                if job.frames is not None:
+                    process.flight.pop(number, None)
+                    process.send(Frame("cancel", number))
 
     def _late(self, job: Job) -> None:
         self.timeouts += 1

@@ -7,17 +7,16 @@ process.metadata; process.send(Frame("predict", 1, …), bodies)
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from modelworks.core.errors import UserError
 from modelworks.serving.engine import Options
+from modelworks.serving.nursery import Nursery
 from modelworks.serving.wire import Broken, Frame, Parser, pack
 
 START_SECONDS = 120.0
@@ -32,6 +31,7 @@ class Process(asyncio.Protocol):
     ) -> None:
         self.on_frame, self.on_lost = on_frame, on_lost
         self.metadata: dict[str, Any] = {}
+        self.pid = 0
         self.lost = False
         self.flight: dict[int, Any] = {}
         """What was sent and not yet answered, by the id of its frame: kept for model.py."""
@@ -39,12 +39,14 @@ class Process(asyncio.Protocol):
         """The last figures that it told."""
         self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._parser = Parser()
-        self._child: asyncio.subprocess.Process | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._handle = -1
+        self._ended = asyncio.Event()
 
     @classmethod
     async def start(
         cls,
+        nursery: Nursery,
         path: str,
         options: Options,
         on_frame: Callable[[Process, Frame], None],
@@ -53,21 +55,14 @@ class Process(asyncio.Protocol):
         """A worker that is ready; raises UserError with its reason where it is not to be."""
         process = cls(on_frame, on_lost)
         ours, theirs = socket.socketpair()
-        # Threads as torch is told: OpenMP would start one a core before it hears of that.
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(options.threads),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        # Not inherited by way of -m: the folder that the package itself was found in.
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        with theirs:
-            process._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "modelworks.serving.worker",
-                str(theirs.fileno()), json.dumps(asdict(options)), path,
-                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=environment,
-            )  # fmt: skip
+        try:
+            with theirs:
+                process.pid = await nursery.fork(theirs, options, path)
+        except BaseException:
+            ours.close()
+            raise
+        with contextlib.suppress(OSError):  # it may have ended already
+            process._handle = os.pidfd_open(process.pid)
         await asyncio.get_running_loop().create_connection(lambda: process, sock=ours)
         try:
             process.metadata = await asyncio.wait_for(asyncio.shield(process._ready), START_SECONDS)
@@ -79,30 +74,26 @@ class Process(asyncio.Protocol):
             raise
         return process
 
-    @property
-    def pid(self) -> int:
-        """The system's number for it."""
-        assert self._child is not None
-        return self._child.pid
-
     def send(self, frame: Frame, bodies: Sequence[bytes | memoryview] | None = None) -> None:
         """Write a frame; one to a lost worker is dropped, since `on_lost` tells what was in flight."""
         if self._transport is not None and not self.lost:
             self._transport.writelines(pack(frame, bodies))
 
     def kill(self) -> None:
-        """End it now."""
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()
+        """End it now. By a handle: its number may be another's by now."""
+        if self._handle >= 0 and not self.lost:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     async def end(self, seconds: float) -> None:
         """Let it finish what it has, for so long at the most."""
         self.send(Frame("drain"))
         try:
-            await asyncio.wait_for(self._child.wait(), seconds)  # type: ignore[union-attr]
+            await asyncio.wait_for(self._ended.wait(), seconds)
         except TimeoutError:
             self.kill()
-            await self._child.wait()  # type: ignore[union-attr]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 5)
 
     # ------------------------------------------------------------------ asyncio's side
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,15 +113,12 @@ class Process(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._ended.set()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
         if not self._ready.done():
             self._ready.set_exception(UserError("the worker ended before it was ready"))
             self._ready.exception()  # heard, whoever waits
             return
         self.on_lost(self)
-
-
-def ended_by(code: int | None) -> str:
-    """Why a process ended, for a log."""
-    if code is None:
-        return "connection lost"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -10,9 +10,10 @@ deflate) and `head` (bytes of JSON before an OIP body's raw tensors).
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -28,12 +29,15 @@ from modelworks.engine.predictor import Predictor
 from modelworks.serving import bodies, describe, oip
 from modelworks.serving.bodies import Asked, Form
 from modelworks.serving.engine import Options
-from modelworks.serving.limits import Refused, item_of, unzip
+from modelworks.serving.limits import Refused, unfolded, unzip
 from modelworks.serving.wire import Frame
 
 JSON = "application/json"
 _STEP = 32
 """Rows of a ragged input that go through the model at once: of like length, so that little is padding."""
+T = TypeVar("T")
+Written = tuple[int, str, bytes, dict[str, Any]]
+"""Status, content type, body, and what else the front has to know."""
 Answers = list[dict[str, Any]]
 """A row's answer: `prediction`, `probabilities` where there are, or `error`."""
 
@@ -87,34 +91,29 @@ class Rows:
         asked: list[Asked | Refused] = []
         body, start = memoryview(frame.body), 0
         for form, content_type, length, more in frame.meta["items"]:
-            asked.append(self._read(form, content_type, bytes(body[start : start + length]), more))
+            part = bytes(body[start : start + length])
+            asked.append(_safely(lambda: self._read(form, content_type, part, more)))  # noqa: B023
             start += length
-        answers = iter(self._answer([each for each in asked if isinstance(each, Asked)]))
+        found = iter(self._answer([each for each in asked if isinstance(each, Asked)]))
         items, parts = [], []
         for each, (form, *_) in zip(asked, frame.meta["items"], strict=True):
-            status, kind, part, more = self._write(
-                form, each, next(answers) if isinstance(each, Asked) else []
-            )
+            rows = next(found) if isinstance(each, Asked) else each
+            told = _safely(lambda: self._write(form, each, rows))  # noqa: B023
+            status, kind, part, more = _refusal(form, told) if isinstance(told, Refused) else told
             items.append([status, kind, len(part), more])
             parts.append(part)
         return [Frame("answer", frame.id, {"items": items}, b"".join(parts))]
 
-    def _read(self, form: str, content_type: str, body: bytes, more: dict[str, Any]) -> Asked | Refused:
-        try:
-            if more.get("encoding"):
-                body = unzip(body, more["encoding"], self.options.decoded)
-            if form == "oip":
-                return oip.read(self.metadata, body, more.get("head"), self.options)
-            return bodies.read(self.forms, content_type, body, self.options)
-        except Refused as refused:
-            return refused
+    def _read(self, form: str, content_type: str, body: bytes, more: dict[str, Any]) -> Asked:
+        if more.get("encoding"):
+            body = unzip(body, more["encoding"], self.options.decoded)
+        if form == "oip":
+            return oip.read(self.metadata, body, more.get("head"), self.options)
+        return bodies.read(self.forms, content_type, body, self.options)
 
-    def _write(
-        self, form: str, asked: Asked | Refused, rows: Answers
-    ) -> tuple[int, str, bytes, dict[str, Any]]:
-        if isinstance(asked, Refused):
-            status = 400 if form == "oip" and asked.status == 422 else asked.status
-            return status, JSON, orjson.dumps({"error": asked.message}), {}
+    def _write(self, form: str, asked: Asked | Refused, rows: Answers | Refused) -> Written:
+        if isinstance(rows, Refused) or isinstance(asked, Refused):
+            raise rows if isinstance(rows, Refused) else asked  # type: ignore[misc]
         if form == "oip":
             return oip.write(self.metadata, asked, rows)
         if asked.single:
@@ -122,18 +121,19 @@ class Rows:
             return status, JSON, dumps({"error": rows[0]["error"]} if status == 422 else rows[0]), {}
         return 200, JSON, dumps(rows), {}
 
-    def _answer(self, asked: Sequence[Asked]) -> list[Answers]:
-        """The answers of several requests, computed together."""
-        if not asked:
-            return []
-        if len(asked) == 1:
-            return [self.answer(asked[0])]
+    def _answer(self, asked: Sequence[Asked]) -> list[Answers | Refused]:
+        """The answers of several requests, computed together; where that fails, one by one."""
+        if len(asked) < 2:
+            return [_safely(lambda: self.answer(each)) for each in asked]  # noqa: B023
         columns = {
             name: [value for each in asked for value in each.columns.get(name) or [None] * each.rows]
             for name in self.forms
         }
-        rows = self.answer(Asked(columns, sum(each.rows for each in asked)))
-        out, start = [], 0
+        rows = _safely(lambda: self.answer(Asked(columns, sum(each.rows for each in asked))))
+        if isinstance(rows, Refused):
+            return [found for each in asked for found in self._answer([each])]
+        out: list[Answers | Refused] = []
+        start = 0
         for each in asked:
             out.append(rows[start : start + each.rows])
             start += each.rows
@@ -143,10 +143,12 @@ class Rows:
     def answer(self, asked: Asked) -> Answers:
         """The answer of each row, in order."""
         bad: dict[int, str] = {}
-        columns = {name: self._cells(name, asked, bad) for name in self.forms}
+        weights = [0] * asked.rows
+        columns = {name: self._cells(name, asked, bad, weights) for name in self.forms}
         answers: list[dict[str, Any] | None] = [None] * asked.rows
         for rows in groups(columns, [row for row in range(asked.rows) if row not in bad]):
-            self._group(columns, rows, bad, answers)
+            for few in bounded(rows, weights, self.options.decoded):
+                self._group(columns, few, bad, answers)
         self.counters["rows"] += asked.rows
         self.counters["rows_unanswered"] += len(bad)
         return [
@@ -154,7 +156,7 @@ class Rows:
             for row, answer in enumerate(answers)
         ]
 
-    def _cells(self, column: str, asked: Asked, bad: dict[int, str]) -> list[Any]:
+    def _cells(self, column: str, asked: Asked, bad: dict[int, str], weights: list[int]) -> list[Any]:
         values = asked.columns.get(column)
         if values is None:
             return [None] * asked.rows
@@ -162,13 +164,15 @@ class Rows:
         if form in ("value", "text") and not any(type(value) is bytes for value in values):
             return values
         for row, value in enumerate(values):
+            cell = None
             try:
-                cells.append(bodies.cell(form, value))
-                if why := item_of(cells[-1], form, most):
-                    raise ValueError(why)
+                cell = bodies.cell(form, value)
+                if isinstance(cell, bytes):
+                    weights[row] += unfolded(cell, form, most)
             except ValueError as error:
-                cells[row:] = [None]
+                cell = None
                 bad.setdefault(row, f"{column}: {error}")
+            cells.append(cell)
         return cells
 
     def _group(
@@ -223,7 +227,40 @@ class Rows:
         return answers
 
 
+def _safely(work: Callable[[], T]) -> T | Refused:
+    """What a piece of work gives; a bug of ours spoils the one request that it happens to, and is told in the log."""
+    try:
+        return work()
+    except Refused as refused:
+        return refused
+    except MemoryError:
+        return Refused(413, "the request takes more memory than there is")
+    except Exception:
+        traceback.print_exc()
+        return Refused(500, "a bug in modelworks; the log has it")
+
+
+def _refusal(form: str, refused: Refused) -> Written:
+    status = 400 if form == "oip" and refused.status == 422 else refused.status
+    return status, JSON, orjson.dumps({"error": refused.message}), {}
+
+
 # ------------------------------------------------------------------------------------------- shapes
+def bounded(rows: list[int], weights: list[int], most: int) -> list[list[int]]:
+    """Rows in runs that together unfold to no more than the limit."""
+    if sum(weights) <= most:
+        return [rows]
+    found: list[list[int]] = [[]]
+    held = 0
+    for row in rows:
+        if held + weights[row] > most and found[-1]:
+            found.append([])
+            held = 0
+        found[-1].append(row)
+        held += weights[row]
+    return found
+
+
 def groups(columns: dict[str, list[Any]], rows: list[int]) -> list[list[int]]:
     """Rows by the types of their cells. A column of one type is read the same whoever else is in the batch; one of
     mixed types would be read as text."""

@@ -9,8 +9,11 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import signal
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +23,16 @@ import uvicorn
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
+from modelworks.serving import protocol
 from modelworks.serving.app import App, Front
 from modelworks.serving.engine import Options
 from modelworks.serving.guard import LOOPBACK, Guard, read_keys
 from modelworks.serving.logs import Level, Log
 from modelworks.serving.model import Limits, Model
+from modelworks.serving.nursery import Nursery
+
+WATCH_SECONDS = 1.0
+"""Between two looks at a manifest."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Wanted:
     decoded: int = 256 << 20
     grace: float = 30.0
     watch: bool = False
+    code: bool = False
     log: Level = "requests"
 
     @classmethod
@@ -80,6 +89,7 @@ class Wanted:
             decoded=int(args.max_decoded * (1 << 20)),
             grace=args.grace,
             watch=args.watch,
+            code=args.trust_code,
             log=args.log,
         )
 
@@ -111,7 +121,7 @@ def named(runs: list[str]) -> dict[str, str]:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, which ends by the signal that it was ended with: this one ends with code 0."""
+    """uvicorn, which would end by the signal that it was ended with: this one ends with code 0."""
 
     app: App
 
@@ -119,13 +129,19 @@ class _Uvicorn(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
+            loop.add_signal_handler(number, self.end)
         yield
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Begin to end; a second time: at once."""
         self.app.draining = True
-        self.force_exit = self.should_exit  # the second one does not wait
+        self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 50 == 0:
+            protocol.close_slow(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def run(wanted: Wanted) -> int:
@@ -138,51 +154,73 @@ def run(wanted: Wanted) -> int:
 
 async def _serve(wanted: Wanted) -> int:
     log = Log(wanted.log)
+    options = {
+        "threads": wanted.threads,
+        "batch": wanted.batch,
+        "decoded": wanted.decoded,
+        "code": wanted.code,
+    }
+    nursery = Nursery(wanted.threads)
     models = {
-        name: Model(
-            name,
-            path,
-            Options(name, wanted.threads, wanted.batch, decoded=wanted.decoded),
-            wanted.limits,
-            log,
-        )
+        name: Model(name, path, Options(name, **options), wanted.limits, log, nursery)
         for name, path in wanted.runs.items()
     }
-    guard = Guard({*LOOPBACK, wanted.host, *wanted.hosts}, wanted.keys)
-    app = App(models, guard, wanted.front, log)
-    options: dict[str, Any] = (
-        {"ssl_certfile": wanted.tls[0], "ssl_keyfile": wanted.tls[1]} if wanted.tls else {}
-    )
-    config = uvicorn.Config(
-        app, host=wanted.host, port=wanted.port, http="httptools", ws="none", lifespan="off", access_log=False,
-        log_config=None, server_header=False, timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, int(wanted.grace)),
-        **options,
-    )  # fmt: skip
-    server = _Uvicorn(config)
+    app = App(models, Guard({*LOOPBACK, wanted.host, *wanted.hosts}, wanted.keys), wanted.front, log)
+    listener = _listen(wanted)
+    server = _Uvicorn(_config(app, wanted))
     server.app = app
-    opening = asyncio.gather(*(_open(model, log) for model in models.values()))
+    failure = ""
 
-    async def stop_on_failure() -> str:
+    async def open_all() -> None:
+        nonlocal failure
         try:
-            await opening
-            return ""
-        except UserError as error:
+            async with asyncio.TaskGroup() as group:
+                for model in models.values():
+                    group.create_task(_open(model, log))
+        except* UserError as errors:
+            failure = str(errors.exceptions[0])
             server.should_exit = server.force_exit = True
-            return str(error)
 
-    watching = asyncio.create_task(stop_on_failure())
+    tasks = [asyncio.create_task(open_all())]
+    if wanted.watch:
+        tasks += [asyncio.create_task(_watch(model, log)) for model in models.values()]
+    log("listening", host=wanted.host, port=listener.getsockname()[1], models=list(models))
     try:
-        await server.serve()
+        await server.serve([listener])
     finally:
-        failure = watching.result() if watching.done() else ""
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(model.close(5.0) for model in models.values()))
+        nursery.close()
         log("ended")
         log.flush()
     if failure:
         raise UserError(failure)
     return 0
+
+
+def _listen(wanted: Wanted) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+        return socket.create_server((wanted.host, wanted.port), family=family, backlog=2048)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"--host {wanted.host} --port {wanted.port}: {why}", "choose another") from None
+
+
+def _config(app: App, wanted: Wanted) -> uvicorn.Config:
+    tls: dict[str, Any] = {"ssl_certfile": wanted.tls[0], "ssl_keyfile": wanted.tls[1]} if wanted.tls else {}
+    config = uvicorn.Config(
+        app, http=protocol.Protocol, ws="none", lifespan="off", access_log=False, log_config=None,
+        server_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=max(1, int(wanted.grace)), **tls,
+    )  # fmt: skip
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what matters is in the log of our own
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise UserError(f"--tls-cert, --tls-key: {error.strerror or error}") from None
+    return config
 
 
 async def _open(model: Model, log: Log) -> None:
@@ -191,3 +229,28 @@ async def _open(model: Model, log: Log) -> None:
     except UserError as error:
         raise UserError(f"{model.path}: {error}" if model.path not in str(error) else str(error)) from None
     log("ready", model=model.name, run=model.path, pid=model.worker.pid if model.worker else 0)
+
+
+async def _watch(model: Model, log: Log) -> None:
+    """Load a model's Run anew when its manifest changes; where that fails the old worker goes on."""
+    seen = _sealed(model.path)
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        now = _sealed(model.path)
+        if now is None or now == seen:
+            continue
+        seen = now
+        try:
+            await model.reload(model.path)
+            log("reload", model=model.name, run=model.path)
+        except UserError as error:
+            log("reload_failed", model=model.name, run=model.path, reason=str(error))
+
+
+def _sealed(path: str) -> tuple[int, int, int] | None:
+    """What changes when a Run is sealed anew, or another takes its place; None while it is not sealed."""
+    try:
+        found = (Path(path) / "manifest.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -14,10 +14,10 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
+from modelworks.engine import usercode
 from modelworks.serving.engine import Engine, Options
 from modelworks.serving.wire import Broken, Channel, Frame
 
@@ -30,6 +30,9 @@ LANGUAGE = ("language", "instruct", "prefer")
 def open_engine(path: str, options: Options) -> Engine:
     """The engine that a Run wants."""
     run = RunFolder.find(path)
+    own = usercode.files([run.recipe_tree(), run.json("fields/fields.json")])
+    if own and not options.code:
+        raise UserError(f"{run.path}: names code of its own ({own[0]})", "--trust-code, where you trust it")
     kind = run.recipe_tree().get("task", {}).get("kind")
     if kind in LANGUAGE:
         from modelworks.serving import generation
@@ -67,21 +70,18 @@ def work(channel: Channel, engine: Engine) -> None:
                 told = stats
 
 
-def main(arguments: list[str]) -> int:
-    """The process."""
-    number, options, path = int(arguments[0]), Options(**json.loads(arguments[1])), arguments[2]
+def main(number: int, options: Options, path: str) -> int:
+    """The process, at the socket of this number."""
     # Ctrl-C reaches the whole group: the front alone decides when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=number))
     try:
-        metadata: dict[str, Any]
         try:
             engine = open_engine(path, options)
         except (UserError, OSError, MemoryError) as error:
             channel.send(Frame("error", 0, {"message": str(error) or type(error).__name__}))
             return 2
-        metadata = {**engine.metadata, "name": options.name, "process": os.getpid()}
-        channel.send(Frame("ready", 0, metadata))
+        channel.send(Frame("ready", 0, {**engine.metadata, "name": options.name, "process": os.getpid()}))
         work(channel, engine)
     except Broken:
         return 0
@@ -89,4 +89,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1]), Options(**json.loads(sys.argv[2])), sys.argv[3]))

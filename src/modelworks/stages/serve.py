@@ -51,6 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="answer from a Run anew when its manifest changes"
     )
     parser.add_argument(
+        "--trust-code", action="store_true", help="serve Runs that name Python files of your own"
+    )
+    parser.add_argument(
         "--log", choices=("requests", "errors", "events"), default="requests", help="what is logged"
     )
 
