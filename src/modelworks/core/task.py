@@ -122,9 +122,23 @@ class Task(Kinded):
         """What is remembered of each row as the network says it before training, (B, …): engine/train/reference.py."""
         raise NotImplementedError
 
+    def lesson(self, output: Any, fields: Mapping[str, Field], ours: Mapping[str, Field]) -> Any:
+        """What a student whose fields are `ours` is told of this output of a teacher: (B, …), or for tasks over windows
+        of text whatever `imitate` wants (engine/train/teacher.py)."""
+        raise NotImplementedError
+
+    def imitate(self, output: Any, lesson: Any, batch: Batch, temperature: float) -> Tensor:
+        """Sum, over what `loss` counts, of how far an output is from a teacher's lesson."""
+        raise NotImplementedError
+
     def predict(self, output: Any) -> dict[str, Tensor]:
         """Output → what is predicted, in stored units: `prediction` (B, …), and `probability` (B, C) if there is."""
         raise NotImplementedError
+
+    def exported(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What an exported graph gives for a batch of `inputs` (engine/export): what is predicted; of tasks that write,
+        or that learn hidden tokens, `logits` (B, T, V) of each step's token."""
+        return self.predict(self.forward(network, batch))
 
     def measure(self, output: Any, batch: Batch) -> dict[str, Tensor]:
         """What the meter is given for a batch: what is predicted, unless the measure is another."""

@@ -137,7 +137,7 @@ def _rebase(tree: Any, folder: Path) -> Any:
     if isinstance(tree, dict):
         return {
             key: str(folder / value)
-            if key in ("kind", "path", "source", "init", "tokenizer")
+            if key in ("kind", "path", "source", "init", "teacher", "tokenizer")
             and isinstance(value, str)
             and not Path(value).exists()
             and (folder / value).exists()

@@ -70,6 +70,34 @@ def linear_nll_grad(
     return found_N.index_put((counted_M,), torch.cat(pieces)) if pieces else found_N  # type: ignore[arg-type]
 
 
+Scored = tuple[Tensor, Tensor, float | None]
+"""(x_ND, weight_VD, softcap): what logits are made of."""
+
+
+def linear_divergence(
+    student: Scored, teacher: Scored, counted_N: Tensor, temperature: float = 1.0, limit: int = LIMIT
+) -> Tensor:
+    """Sum of KL(softmax(teacher / T) ‖ softmax(student / T)) over the rows that count, for gradients of the student;
+    the logits of each piece are made again for its backward pass. float32, ()."""
+    (x_ND, weight_VD, cap), (told_ND, told_VD, told_cap) = student, teacher
+    at_M = counted_N.nonzero()[:, 0]
+
+    def piece(x_CD: Tensor, weight_VD: Tensor, told_CD: Tensor) -> Tensor:
+        with torch.no_grad():
+            log_p_CV = (logits(told_CD, told_VD, told_cap) / temperature).log_softmax(-1)
+        log_q_CV = (logits(x_CD, weight_VD, cap) / temperature).log_softmax(-1)
+        return F.kl_div(log_q_CV, log_p_CV, reduction="sum", log_target=True)
+
+    rows = max(1, limit // len(weight_VD))
+    total = x_ND.new_zeros((), dtype=torch.float32)
+    for at_C in at_M.split(rows):
+        given = (x_ND[at_C], weight_VD, told_ND[at_C])
+        total = total + (
+            piece(*given) if len(at_M) <= rows else checkpoint(piece, *given, use_reentrant=False)  # type: ignore[operator]
+        )
+    return total
+
+
 class _Pieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:

@@ -129,6 +129,11 @@ def run_recipe(
     from modelworks.engine.train.calibrate import calibrate
 
     taken.recipe = calibrate(taken.recipe, taken.fields, taken.rows("train"), echo)
+    if taken.recipe.train.distil is not None:
+        from modelworks.engine.train.teacher import lessons
+
+        echo(f"  teacher {taken.recipe.train.distil.teacher}")
+        taken.prepared.lessons = lessons(taken)
     if not going_on:
         _begin(run, taken)
     from modelworks.engine.train.learn import learn

@@ -8,6 +8,7 @@ B rows, K members, C classes, U units (C, or 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -18,12 +19,15 @@ from pydantic import NonNegativeFloat, PositiveInt, PrivateAttr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelworks.core.errors import UserError
+from modelworks.core.errors import UserError, did_you_mean
 from modelworks.core.field import Field, Layout
 from modelworks.core.task import Batch, Meter, Task
 from modelworks.layers.head import Head
 from modelworks.metrics.classification import ClassificationMeter
 from modelworks.tasks._target import UNKNOWN, each_member, mixed, named_weights, target_field
+
+NEVER = -30.0
+"""log p of a class that a teacher does not know of."""
 
 
 class Classify(Task):
@@ -111,6 +115,36 @@ class Classify(Task):
         if self.units == "one":
             return torch.cat([F.logsigmoid(-output), F.logsigmoid(output)], -1)
         return F.log_softmax(output, -1)
+
+    # ------------------------------------------------------------------ learning from a teacher
+    def lesson(self, output: Tensor, fields: Mapping[str, Field], ours: Mapping[str, Field]) -> Tensor:
+        """log p of each class (B, C), of an ensemble its mean's, in the order of the student's classes."""
+        log_p = self._log_probability(output)
+        log_p_BC = log_p.logsumexp(1) - math.log(log_p.shape[1]) if log_p.dim() == 3 else log_p
+        known, wanted = class_labels(fields[self.target]), class_labels(ours[self.target])
+        if known == wanted:
+            return log_p_BC
+        missing = [label for label in wanted if label not in known and label != UNKNOWN]
+        if missing:
+            raise UserError(
+                f"train.distil: the teacher does not know the class {missing[0]!r}",
+                did_you_mean(missing[0], known),
+            )
+        none = log_p_BC.new_full(log_p_BC.shape[:1], NEVER)
+        columns = [log_p_BC[:, known.index(label)] if label in known else none for label in wanted]
+        return torch.stack(columns, 1).log_softmax(1)
+
+    def imitate(self, output: Tensor, lesson: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), of each member (Hinton et al. 2015, section 2.1)."""
+        log_q = (self._log_probability(output) / temperature).log_softmax(-1)
+
+        def rows_B(lesson_BC: Tensor) -> Tensor:
+            log_p_BC = (lesson_BC / temperature).log_softmax(-1)
+            _, log_p = each_member(log_q, log_p_BC, ensemble=log_q.dim() == 3)
+            rows = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+            return rows.mean(1) if rows.dim() == 2 else rows
+
+        return temperature**2 * mixed(rows_B, lesson, batch).sum()
 
     # ------------------------------------------------------------------ answering
     def predict(self, output: Tensor) -> dict[str, Tensor]:

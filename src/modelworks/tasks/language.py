@@ -20,7 +20,12 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.model import Features
 from modelworks.core.task import Batch, Task
-from modelworks.layers.linear_cross_entropy import linear_cross_entropy, linear_nll, logits
+from modelworks.layers.linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_divergence,
+    linear_nll,
+    logits,
+)
 from modelworks.metrics.language import LanguageMeter
 
 
@@ -110,11 +115,27 @@ class Language(Task):
             total = total + self.balance * count * output.balance
         return total, count
 
+    def lesson(self, output: Scores, fields: Mapping[str, Field], ours: Mapping[str, Field]) -> Scores:
+        """What its logits are made of: whole, they would fill memory."""
+        return output
+
+    def imitate(self, output: Scores, lesson: Scores, batch: Batch, temperature: float) -> Tensor:
+        """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), over the tokens that count."""
+        return temperature**2 * linear_divergence(
+            (output.features.flatten(0, -2), output.weight_VD, output.softcap),
+            (lesson.features.flatten(0, -2), lesson.weight_VD, lesson.softcap),
+            batch[f"{self.target}.next"].flatten() >= 0,
+            temperature,
+        )
+
     def measure(self, output: Scores, batch: Batch) -> dict[str, Tensor]:
         next_BT = batch[f"{self.target}.next"]
         x_ND = output.features.flatten(0, -2)
         nll_N = linear_nll(x_ND, output.weight_VD, next_BT.flatten(), output.softcap)
         return {"nll": nll_N.view_as(next_BT), "next": next_BT}
+
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
 
     def predict(self, output: Any) -> dict[str, Tensor]:
         raise UserError("a language model goes on with a text", "modelworks generate RUN --prompt TEXT")

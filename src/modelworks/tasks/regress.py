@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import Field as Setting
 from pydantic import PositiveFloat
@@ -81,6 +82,31 @@ class Regress(Task):
         else:
             cost = (F.mse_loss if self.objective == "mse" else F.l1_loss)(output, target, reduction="none")
         return cost.flatten(1).mean(1)
+
+    # ------------------------------------------------------------------ learning from a teacher
+    def lesson(self, output: Tensor, fields: Mapping[str, Field], ours: Mapping[str, Field]) -> Tensor:
+        """Its number, or its quantiles, (B, U), as the student's field scales them."""
+        output = output.float()
+        output_BU = output.mean(1) if output.dim() == 3 else output
+        theirs, own = fields[self.target], ours[self.target]
+        if theirs.kind == own.kind and dict(theirs.state) == dict(own.state):
+            return output_BU
+        raw = _decoder(theirs)(output_BU.flatten().cpu().numpy())
+        stored = own.encode(pa.array(np.asarray(raw, np.float64))).values
+        return torch.from_numpy(stored.astype(np.float32)).view_as(output_BU).to(output_BU.device)
+
+    def imitate(self, output: Tensor, lesson: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """Squared distance from the teacher's numbers, of each member (Ba & Caruana 2014, arXiv:1312.6184)."""
+        if output.shape[-1] != lesson.shape[-1]:
+            raise UserError(
+                "train.distil: the teacher has other quantiles", "task.quantiles: as the teacher's"
+            )
+
+        def rows_B(lesson_BU: Tensor) -> Tensor:
+            found, told = each_member(output.float(), lesson_BU, ensemble=output.dim() == 3)
+            return (found - told).square().flatten(1).mean(1)
+
+        return mixed(rows_B, lesson, batch).sum()
 
     # ------------------------------------------------------------------ answering
     def predict(self, output: Tensor) -> dict[str, Tensor]:

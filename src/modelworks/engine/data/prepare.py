@@ -89,6 +89,9 @@ class Prepared:
     reference: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Split → what the network that training starts from says of each row (engine/train/reference.py)."""
 
+    lessons: Any = None
+    """What a teacher says of each training row, a tensor (engine/train/teacher.py)."""
+
     def store(self, split: str) -> Store:
         """The rows of one split."""
         return Store.open(self.folder, split)

@@ -22,6 +22,7 @@ from modelworks.engine.train.loop import Event, loop
 from modelworks.engine.train.parallel import World
 from modelworks.engine.train.pictures import Pictures
 from modelworks.engine.train.reference import references
+from modelworks.engine.train.teacher import taught
 from modelworks.engine.train.threads import settle
 from modelworks.engine.train.track import Console, JsonLog, TensorBoard, Tracker
 from modelworks.metrics.direction import higher_is_better
@@ -69,7 +70,9 @@ def learn(
         remember(run, beginning)
     if task.view == "pairs":
         prepared.reference = references(run, prepared, task, fields, network, going_on)
-    rows = rows_of(prepared, "train", task, fields)
+    rows, players = rows_of(prepared, "train", task, fields), None
+    if train.distil is not None:
+        rows, players = taught(network, recipe, fields, prepared, rows, world.device)
     if not train.threads and world.device.type == "cpu":
         settle(
             network,
@@ -116,6 +119,7 @@ def learn(
             checkpoints=checkpoints,
             resume=resume,
             world=world,
+            players=players,
         ):
             for tracker in trackers:
                 tracker(event)

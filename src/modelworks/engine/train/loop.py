@@ -20,7 +20,7 @@ import torch
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
-from modelworks.core.task import Task
+from modelworks.core.task import Player, Task
 from modelworks.engine import heap
 from modelworks.engine.checkpoint import Checkpoint, Checkpoints
 from modelworks.engine.data.order import batches
@@ -85,10 +85,11 @@ def loop(
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
     world: World | None = None,
+    players: tuple[Player, ...] | None = None,
 ) -> Iterator[Event]:
     """Train `network` in place. When it ends, the network holds the chosen weights.
 
-    `metric`: (name, whether more is better) of the validation's result."""
+    `metric`: (name, whether more is better) of the validation's result. `players`: in the place of the task's own."""
     world = world or World()
     heap.keep()
     device = world.device
@@ -96,7 +97,7 @@ def loop(
     channels_last = _channels_last(network, train)
     if channels_last:
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    players = task.players(network)
+    players = players or task.players(network)
     if train.precision != "fp32":
         players = tuple(replace(player, loss=_autocast(player.loss, device)) for player in players)
     optimizers = [train.optimizer.build(player.parameters) for player in players]

@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from modelworks.core.settings import Settings, merge, read, to_tree
 from modelworks.engine.train.adapter import Adapter
+from modelworks.engine.train.distil import Distil
 from modelworks.engine.train.guard import Guard
 from modelworks.engine.train.optim import Optimizer
 from modelworks.engine.train.schedule import Schedule
@@ -37,6 +38,8 @@ class Train(Settings):
     """Parameters that are not trained, by name pattern with `*`, as in `model.embed*`."""
     adapter: Adapter | None = None
     """Train small matrices beside the large ones, and what `init` did not have, alone."""
+    distil: Distil | None = None
+    """Learn from the answers of a Run too."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     l1: float = Setting(default=0.0, ge=0)
