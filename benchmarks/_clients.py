@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -110,10 +112,13 @@ class Load:
 
     async def run(self, clients: int, warm: float, seconds: float) -> dict:
         self.loop = asyncio.get_running_loop()
+        self.told_to_stop = asyncio.Event()
+        self.loop.add_signal_handler(signal.SIGINT, self.told_to_stop.set)
         await asyncio.gather(*(self.connect(random.randrange(len(self.requests))) for _ in range(clients)))
         await asyncio.sleep(warm)
         self.counting, started = True, time.perf_counter()
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.told_to_stop.wait(), seconds)
         self.over, passed = True, time.perf_counter() - started
         ordered = sorted(self.seconds)
         at = {

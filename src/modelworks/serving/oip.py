@@ -51,7 +51,7 @@ def read(metadata: Mapping[str, Any], body: bytes, head: int | None, options: Op
     raw, rows = memoryview(body)[head:] if head is not None else memoryview(b""), None
     for each in inputs:
         name = each.get("name")
-        if name not in kinds:
+        if not isinstance(name, str) or name not in kinds:
             raise Refused(400, f"there is no input {str(name)[:80]!r}; the inputs are: {', '.join(kinds)}")
         if name in columns:
             raise Refused(400, f"the input {name!r} is there twice")

@@ -149,6 +149,14 @@ RELOAD = {
 }
 
 
+def _example(described: Mapping[str, Any]) -> dict[str, Any]:
+    """An input's example as a tensor of one row; of a picture its file."""
+    value = described["example"]
+    if isinstance(value, float):
+        return {"name": described["name"], "datatype": "FP64", "shape": [1], "data": [value]}
+    return {"name": described["name"], "datatype": "BYTES", "shape": [1], "data": [str(value)]}
+
+
 def with_examples(document: dict[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
     """The document with the models' names, a row that each one answers, and the keys' forms."""
     found = copy.deepcopy(document)
@@ -157,9 +165,15 @@ def with_examples(document: dict[str, Any], models: Mapping[str, Any]) -> dict[s
         for name, model in models.items()
         if model.metadata.get("kind") == "rows"
     }
-    for path, few in (("/predict/{model}", rows), ("/predict", rows if len(models) == 1 else {})):
-        if few and path in found["paths"]:
-            found["paths"][path]["post"]["requestBody"]["content"][JSON]["examples"] = few
+    tensors = {
+        name: {"value": {"inputs": [_example(each) for each in model.metadata["inputs"]]}}
+        for name, model in models.items()
+        if model.metadata.get("kind") == "rows"
+    }
+    few = rows if len(models) == 1 else {}
+    for path, some in (("/predict/{model}", rows), ("/predict", few), ("/v2/models/{model}/infer", tensors)):
+        if some and path in found["paths"]:
+            found["paths"][path]["post"]["requestBody"]["content"][JSON]["examples"] = some
     known = {"model": list(models), "version": ["1"]}
     for methods in found["paths"].values():
         for operation in methods.values():
