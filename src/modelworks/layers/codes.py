@@ -53,11 +53,7 @@ def span(shape: tuple[int, ...] | torch.Size, bits: int) -> int:
         wanted = row if row >= SHORT else LONG
     else:
         wanted = GROUP
-    # Told by the number of scales alone when read: ⌈N / ⌈N / S⌉⌉ must be S again.
-    groups = max(1, -(-count // wanted))
-    while -(-count // -(-count // groups)) != groups:
-        groups -= 1
-    return -(-count // groups)
+    return max(1, min(wanted, count))
 
 
 def rounded(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -127,11 +123,9 @@ def decode(parts: Mapping[str, Tensor], shape: torch.Size | tuple[int, ...]) -> 
         whole_N[kept] = values_N
         values_N = whole_N
     if scale_G is not None:
-        if scale_G.dim() != 1 or not scale_G.is_floating_point() or not 0 < len(scale_G) <= max(count, 1):
+        each = span(shape, 8 if codes.dtype == torch.int8 else 4)
+        if scale_G.dim() != 1 or not scale_G.is_floating_point() or len(scale_G) != -(-count // each):
             raise ValueError(f"scales of {tuple(scale_G.shape)} for {count:,} numbers")
-        each = -(-count // len(scale_G))
-        if -(-count // each) != len(scale_G):
-            raise ValueError(f"{len(scale_G):,} scales for {count:,} numbers")
         values_N = values_N * scale_G.float().repeat_interleave(each)[:count]
     return values_N.view(shape)
 
@@ -162,7 +156,7 @@ def taken(state: MutableMapping[str, Tensor], name: str) -> Parts | None:
     if plain is None:
         return None
     parts = {suffix: state.pop(name + suffix) for suffix in SUFFIXES if name + suffix in state}
-    if not parts and (plain.dtype == torch.float32 or not plain.is_floating_point()):
+    if not parts and plain.dtype not in (torch.int8, torch.uint8, torch.float16):
         return None
     return {"": plain, **parts}
 

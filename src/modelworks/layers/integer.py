@@ -86,7 +86,7 @@ class _Integer(nn.Module):
         zero_O = torch.zeros(len(scale_O), dtype=torch.long)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch means to replace its quantised tensors one day
-            return torch._make_per_channel_quantized_tensor(self._whole, scale_O, zero_O, 0)
+            return torch._make_per_channel_quantized_tensor(self._whole.contiguous(), scale_O, zero_O, 0)
 
     def _plain(self, x: Tensor) -> bool:
         """Whether this call is computed in float32 all the same."""

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from modelworks.report import verdict
+from modelworks.report import compression, verdict
 from modelworks.report.audit import view as audit_view
 from modelworks.report.folder import Files, figure, read, table
 from modelworks.report.page import render_text
@@ -67,6 +67,7 @@ def context(files: Files) -> dict[str, Any]:
             for row in found["rows"]
         ],
         "has_baseline": found["baseline"],
+        "compression": _compression(files),
         "limits": limits(files, audit),
         "command": _shell(str(files.path)),
         "seed": environment.get("seed", files.recipe.get("seed")),
@@ -85,6 +86,16 @@ def context(files: Files) -> dict[str, Any]:
         },
         "generative": bool(files.samples),
     }
+
+
+def _compression(files: Files) -> dict[str, Any] | None:
+    """The parent and the new Run of the compression's table."""
+    told = compression.view(files)
+    if told is None:
+        return None
+    shown = [row for at, row in enumerate(told["rows"]) if row["chosen"] or not at]
+    rows = [[plain(cell) for cell in row["cells"]] for row in shown]
+    return {"parent": plain(told["parent"]), "headings": [plain(h) for h in told["headings"]], "rows": rows}
 
 
 def limits(files: Files, audit: dict[str, Any] | None) -> list[str]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from modelworks.report import curves, details, gallery, verdict
+from modelworks.report import compression, curves, details, gallery, verdict
 from modelworks.report.audit import view as audit_view
 from modelworks.report.folder import Files, figure, read, table
 from modelworks.report.gauge import gauge
@@ -63,6 +63,7 @@ def context(files: Files) -> dict[str, Any]:
             piece["weight"] for card in cards for part in card["parts"] for piece in part.get("pieces", [])
         ),
         "grids": gallery.grids(files),
+        "compression": compression.view(files),
         "generative": not table(found).get("labels") and "tokens" in table(found),
         "recipe": files.recipe_text,
         "environment": _flat(files.environment),

@@ -113,11 +113,12 @@ def load(args: argparse.Namespace) -> Generator:
     """What the command line names, ready to write."""
     if args.int8 and args.weights not in (None, "int8"):
         raise UserError(f"--int8 and --weights {args.weights} say different things")
-    return opened(args.run, "int8" if args.int8 else args.weights or "float32", args.draft)
+    return opened(args.run, "int8" if args.int8 else args.weights, args.draft)
 
 
-def opened(name: str, weights: Weights = "float32", draft: str | None = None) -> Generator:
-    """A Run or a foreign model, its weights packed, and a smaller one that guesses ahead."""
+def opened(name: str, weights: Weights | None = None, draft: str | None = None) -> Generator:
+    """A Run or a foreign model, its weights packed, and a smaller one that guesses ahead. Without `weights` they are
+    packed as they are stored: int8 where the Run was compressed to eight bits or less."""
     for one in (name, draft):
         if one is not None:
             check(one)
@@ -126,6 +127,7 @@ def opened(name: str, weights: Weights = "float32", draft: str | None = None) ->
     from modelworks.engine.language.ready import ready
 
     network, field = ready(name)
+    weights = weights or ("int8" if getattr(network, "int8", False) else "float32")
     small = None
     if draft is not None:
         other, theirs = ready(draft)

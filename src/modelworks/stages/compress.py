@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.errors import UserError, printable
+from modelworks.core.errors import UserError, did_you_mean, printable
 from modelworks.core.run import RUNS, RunFolder
 from modelworks.stages._progress import Line, silent
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from modelworks.engine.compress.measure import Measurer, Row
 
 TRIES, STEPS = 16, 300
+EDITS = ("quantise", "factorise", "magnitude", "prune")
 _SIZES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 _TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _FORMS = "size=0.25, size=2MB, latency=0.5, latency=2ms or drop=0.5"
@@ -51,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"training steps of a plan that trains ({STEPS}); 0: none does",
     )
+    parser.add_argument("--only", metavar="KIND,…", help=f"make no edits but these: {', '.join(EDITS)}")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -71,6 +74,7 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
         data=changes.get("data") or {},
         tries=args.tries,
         steps=args.steps,
+        only=args.only.split(",") if args.only else (),
         overwrite=args.overwrite,
         quiet=args.quiet,
     )
@@ -85,6 +89,7 @@ def compress(
     data: Mapping[str, Any] | None = None,
     tries: int = TRIES,
     steps: int = STEPS,
+    only: Sequence[str] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> RunFolder:
@@ -100,6 +105,9 @@ def compress(
         raise UserError(f"{child} is there already", "--overwrite to replace it, or another --name")
     if tries < 1 or steps < 0:
         raise UserError(f"--tries {tries} --steps {steps}", "at least 1, and at least 0")
+    for kind in only:
+        if kind not in EDITS:
+            raise UserError(f"--only {kind}: there is no such edit", did_you_mean(kind, EDITS))
 
     from modelworks.engine.compress import write
     from modelworks.engine.compress.measure import Measurer
@@ -117,7 +125,7 @@ def compress(
         f"  parent {measurer.metric} {whole.quality['value']:.4f} on {measurer.main} · {whole.size_bytes:,} bytes"
         f" · {whole.latency_ms:.3g} ms a row"
     )
-    wanted = _target(what, amount, unit, whole)
+    wanted = replace(_target(what, amount, unit, whole), only=tuple(only))
     found = search(parent, measurer, wanted, tries, say)
     if found.row is None or found.network is None:
         raise UserError(
@@ -225,6 +233,7 @@ def show(measurer: Measurer, rows: list[Row], chosen: Row) -> None:
         f"lost, {measurer.unit}",
         "ms a row",
         "share",
+        "FLOPs",
     )
     for heading in (*headings, "memory, MB", f"difference of {chosen.difference_of}"):
         table.add_column(heading, justify="right")
@@ -240,6 +249,7 @@ def show(measurer: Measurer, rows: list[Row], chosen: Row) -> None:
             f"{row.lost:+.2f}",
             f"{row.latency_ms:.3g}",
             f"{row.latency_share:.2f}",
+            f"{row.flops_share:.2f}",
             f"{memory:.0f}" if memory is not None else "",
             f"{row.max_difference:.2g}",
         )

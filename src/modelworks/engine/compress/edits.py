@@ -76,6 +76,8 @@ class Target:
     """Milliseconds of one row, at the most."""
     drop: float | None = None
     """Most that the primary metric may lose: points (hundredths of a metric of shares), or per cent of any other."""
+    only: tuple[str, ...] = ()
+    """Kinds of edits that may be made; empty: all."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _file(name: str) -> ModuleType:
 def offered(parent: Parent, target: Target) -> Iterator[Step]:
     """What all files of this folder offer."""
     for name in own("engine/compress"):
-        if hasattr(_file(name), "candidates"):
+        if hasattr(_file(name), "candidates") and (not target.only or name in target.only):
             yield from _file(name).candidates(parent, target)
 
 

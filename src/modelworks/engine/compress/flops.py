@@ -9,7 +9,7 @@ Products, convolutions and attention count; norms, activations and look-ups do n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,3 +74,12 @@ def by_module(network: nn.Module, batch: Mapping[str, Tensor]) -> Counter[str]:
 def flops(network: nn.Module, batch: Mapping[str, Tensor]) -> int:
     """FLOPs of a forward pass over a batch."""
     return sum(by_module(network, batch).values())
+
+
+def flops_share(edits: Sequence[Mapping[str, Any]]) -> float:
+    """The FLOPs that edits leave, as a share of the parent's; those that say nothing of them leave them all."""
+    share = 1.0
+    for edit in edits:
+        counts = edit.get("flops") or {"before": 1, "after": 1}
+        share *= counts["after"] / counts["before"]
+    return share

@@ -59,6 +59,8 @@ class Row:
     """What was compared."""
     memory_mb: float | None = None
     """Most memory of a process that loads the Run and answers one row."""
+    flops_share: float = 1.0
+    """Of the parent's floating-point operations (flops.py); integer ones count as many."""
     lost_by_split: dict[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:

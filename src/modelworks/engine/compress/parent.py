@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modelworks.core.errors import UserError
+from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
 from modelworks.core.settings import merge
 from modelworks.engine.compress.edits import FILE
@@ -35,7 +36,8 @@ class ParentRun:
 
     def __init__(self, run: RunFolder, taken: Taken, predictor: Predictor, steps: int) -> None:
         self.run, self.taken, self.steps = run, taken, steps
-        self.task, self.fields, self.recipe = predictor.task, predictor.fields, taken.recipe
+        self.task, self.recipe = predictor.task, taken.recipe
+        self.fields: Mapping[str, Field] = predictor.fields
         self.results: dict[str, Any] = {}
         self._network = predictor.network
 

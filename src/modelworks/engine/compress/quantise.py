@@ -10,8 +10,10 @@ gain is measured, one by one, on a real row: what a processor is good at no rule
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -29,16 +31,17 @@ CALIBRATION = 8
 """Batches of training rows that the ranges are taken from."""
 GAIN = 0.95
 """Share of the time that a whole-number layer may take to be worth it."""
-TOLERANCE = 0.1
+TOLERANCE = 0.2
 """Points, or per cent, that whole-number layers may lose more than float32 ones to be the best."""
-ALIKE = ("static", "dynamic")
+WHOLE: tuple[Kernels, ...] = ("static", "dynamic")
+EIGHT: tuple[Kernels, ...] = ("float32", *WHOLE)
 
 
 def candidates(parent: Parent, target: Target) -> Iterator[Step]:
     """16 bits to 3; at 8 with each way of computing, elsewhere with the best of them; and trained for few bits."""
     whole = available() and parent.task.features != "next"
     for bits in BITS:
-        kernels: tuple[Kernels, ...] = ("float32", *ALIKE) if whole and bits == 8 else ()
+        kernels: tuple[Kernels, ...] = EIGHT if whole and bits == 8 else ()
         for kernel in kernels or (("best",) if whole and bits < 16 else ("float32",)):
             yield Step(name_of(bits, kernel), NUMBERS, _maker(bits, kernel), (bits + 0.1) / 32)
     if target.size is not None:
@@ -51,7 +54,7 @@ def candidates(parent: Parent, target: Target) -> Iterator[Step]:
 
 def name_of(bits: int, kernels: Kernels) -> str:
     """As the table says it."""
-    return f"float{bits}" if bits >= 16 else f"int{bits}" + (f" {kernels}" if kernels in ALIKE else "")
+    return f"float{bits}" if bits >= 16 else f"int{bits}" + (f" {kernels}" if kernels in WHOLE else "")
 
 
 def _maker(
@@ -67,7 +70,7 @@ def _maker(
 def _best(parent: Parent) -> Kernels:
     """The way of computing that was fastest at 8 bits, of those that lost no more than float32 did."""
     tried: dict[Kernels, Any] = {}
-    for kernel in ("float32", *ALIKE):
+    for kernel in EIGHT:
         if (row := parent.results.get(name_of(8, kernel))) is not None:
             tried[kernel] = row
     if "float32" not in tried:
@@ -99,6 +102,9 @@ def quantise(
     if kernels != "float32" and bits < 16:
         edit["layers"] = chosen(network, parent, kernels)
         _swap(network, edit["layers"])
+    if _faster_channels_last(network, parent):
+        edit["channels_last"] = True
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     edit["float32_layers"] = sum(isinstance(module, (nn.Linear, nn.Conv2d)) for module in network.modules())
     network.__dict__["stored"] = stored
     network.__dict__["int8"] = bits <= 8
@@ -112,6 +118,8 @@ def shape(network: Network, edit: Mapping[str, Any]) -> None:
     if not isinstance(layers, dict):
         raise TypeError("layers wants a mapping")
     _swap(network, layers)
+    if edit.get("channels_last"):
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     network.__dict__["int8"] = edit.get("bits", 32) <= 8  # how generation packs it
 
 
@@ -195,6 +203,18 @@ def chosen(network: Network, parent: Parent, kernels: Kernels) -> dict[str, dict
     return found
 
 
+@torch.no_grad()
+def _faster_channels_last(network: Network, parent: Parent) -> bool:
+    """Whether pictures are better laid out with their channels last: pooling is, convolutions of few channels not."""
+    if not any(isinstance(module, (nn.Conv2d, IntegerConv)) for module in network.modules()):
+        return False
+    batch = parent.batches(1)[0]
+    row = {name: values[:1] for name, values in batch.items()}
+    twin = copy.deepcopy(network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    one, two = (_seconds(partial(parent.task.forward, which), row) for which in (network, twin))
+    return two < GAIN * one
+
+
 Seen = tuple[Tensor, tuple[float, float], tuple[float, float]]
 
 
@@ -229,7 +249,7 @@ def _wider(range_: tuple[float, float], values: Tensor) -> tuple[float, float]:
     return min(range_[0], float(values.min())), max(range_[1], float(values.max()))
 
 
-def _seconds(module: nn.Module, x: Tensor) -> float:
+def _seconds(module: Callable[[Any], Any], x: Any) -> float:
     """Of one call: the fastest of several rounds, for others may have the processor."""
     best = float("inf")
     threads = torch.get_num_threads()

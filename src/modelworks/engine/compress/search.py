@@ -18,12 +18,15 @@ from typing import Any
 
 from modelworks.core.errors import UserError, printable
 from modelworks.engine.compress.edits import NUMBERS, Step, Target, offered
+from modelworks.engine.compress.flops import flops_share
 from modelworks.engine.compress.measure import Measurer, Row
 from modelworks.engine.compress.parent import ParentRun
 from modelworks.engine.network import Network
 
 NOTHING = 0.5
 """Points, or per cent, that may be lost before a better plan is looked for."""
+ALIKE = 0.2
+"""Points, or per cent, that are no difference: the faster plan is the better one then."""
 FAILED = 3
 """Plans in a row that lose too much, after which milder ones of the kind are all that there is."""
 
@@ -91,6 +94,7 @@ def search(
             echo(f"  {'':>6} {plan.name}: {printable(str(error)).splitlines()[0][:160]}")
             continue
         row = measurer.measure(plan.name, network)
+        row.flops_share = flops_share(edits)
         parent.results[plan.name] = row
         found.rows.append(row)
         met = meets(row, target)
@@ -133,8 +137,7 @@ def _better(one: Row, best: Row, target: Target) -> bool:
             one.size_bytes < best.size_bytes if target.size is not None else one.latency_ms < best.latency_ms
         )
         return nearer and not spoilt
-    # Losses of less than a hundredth of a point are none; then the faster one.
-    if abs(one.lost - best.lost) > 0.01:
+    if abs(one.lost - best.lost) > ALIKE:
         return one.lost < best.lost
     return (one.latency_share, one.size_bytes) < (best.latency_share, best.size_bytes)
 
@@ -157,7 +160,7 @@ def _in_turn(parent: ParentRun, target: Target, whole: Row, found: Found) -> Ite
         if any(chosen)
         for last in with_numbers
     ]
-    alone = [Plan((step,)) for step in rest]
+    alone = [Plan((step,)) for step in (rest if numbers else steps)]  # --only may leave no numbers
     if target.size is not None:
         share = target.size / whole.size_bytes
         yield from _for_size(alone + joined, share, target, found)
@@ -174,7 +177,7 @@ def _name_of_best(results: Mapping[str, Row], steps: list[Step]) -> Step | None:
     if not done:
         return None
     least = min(max(results[step.name].lost, 0.0) for step in done)
-    good = [step for step in done if results[step.name].lost <= least + 0.1]
+    good = [step for step in done if results[step.name].lost <= least + ALIKE]
     return min(good, key=lambda step: results[step.name].latency_share)
 
 

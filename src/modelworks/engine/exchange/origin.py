@@ -57,7 +57,6 @@ def read(init: str) -> Start:
     if not run.complete:
         raise UserError(f"init: {run.path} is unfinished", f"modelworks train --resume --name {run.name}")
     from modelworks.engine import usercode
-    from modelworks.engine.checkpoint import read_tensors
 
     run.verify()
     usercode.check(run)
@@ -68,8 +67,19 @@ def read(init: str) -> Start:
         to_tree(recipe.model),
         recipe.task,
         run.fields(),
-        lambda: read_tensors(run.path / "model.safetensors"),
+        lambda: _weights(run),
     )
+
+
+def _weights(run: RunFolder) -> dict[str, Tensor]:
+    """A Run's tensors, float32 also where it holds them in fewer bits."""
+    from modelworks.engine.checkpoint import read_tensors
+
+    if not (run.path / "compression.json").exists():
+        return read_tensors(run.path / "model.safetensors")
+    from modelworks.engine.predictor import Predictor
+
+    return Predictor.load(run).network.state_dict()
 
 
 def _run(init: str) -> Path | None:
