@@ -29,8 +29,6 @@ FLOOR = 0.1
 """Share of a group's units that always stays."""
 CHUNKS = 64
 """A group is taken apart in so many steps at the most."""
-TUNED = 0.5
-"""Steps of tuning, as a share of the steps that the Run was trained for."""
 SHARES = (0.75, 0.5, 0.35, 0.25)
 """Shares of the FLOPs that the search may try."""
 CALIBRATION = 4
@@ -215,7 +213,7 @@ def prune(
 ) -> dict[str, Any]:
     """Shrink a network in place to a share of its FLOPs, and tune it; returns the edit.
 
-    `drop`: blocks to leave out of each list first. `steps`: of tuning, over all rounds."""
+    `drop`: blocks to leave out of each list first. `steps`: of tuning, over all rounds; None: as the search grants."""
     players = parent.task.players(network)
     batches = parent.batches(CALIBRATION)
     if len(players) != 1 or not batches:
@@ -227,7 +225,7 @@ def prune(
         {name: tuple(t.shape) for name, t in network.state_dict().items()},
         counted(network, batches[0]),
     )
-    steps = _steps(parent) if steps is None else steps
+    steps = parent.steps if steps is None else steps
     blocks = _drop(network, parent, batches, drop)
     if blocks:
         names = {name: tuple(t.shape) for name, t in network.state_dict().items()}
@@ -260,11 +258,6 @@ def prune(
         "layers": _layers(tensors),
         "flops": {"before": before // rows, "after": counted(network, batches[0]) // rows},
     }
-
-
-def _steps(parent: Parent) -> int:
-    trained = parent.run.evaluation().get("training", {}).get("steps", 0)
-    return max(ROUNDS, round(TUNED * trained)) if trained else 200
 
 
 def _drop(network: Any, parent: Parent, batches: Any, drop: int) -> dict[str, list[int]]:
@@ -328,7 +321,16 @@ def candidates(parent: Parent, target: Target) -> Iterator[Step]:
 
 
 def _step(name: str, share: float, drop: int) -> Step:
+    done: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+
     def make(network: Any, parent: Parent) -> dict[str, Any]:
-        return prune(network, parent, share, drop=drop, rounds=1 if drop else ROUNDS)
+        if not done:  # plans that differ in what comes after begin with the same pruning
+            edit = prune(network, parent, share, drop=drop, rounds=1 if drop else ROUNDS)
+            done.append((edit, {name: tensor.clone() for name, tensor in network.state_dict().items()}))
+            return edit
+        edit, tensors = done[0]
+        shape(network, edit)
+        network.load_state_dict(tensors)
+        return edit
 
     return Step(name, STRUCTURE, make, share, tunes=True)
