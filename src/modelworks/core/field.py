@@ -140,6 +140,11 @@ class Field(Kinded):
         """Raw values → arrays to store. Never raises for a bad value: it marks the row bad, or follows the policy."""
         raise NotImplementedError
 
+    def contract(self) -> dict[str, Any] | None:
+        """How raw values become stored ones and back, as data that a program without modelworks can follow
+        (docs/deploy.md); None where this kind does not say."""
+        return None
+
     def decode(self, values: np.ndarray) -> list[Any]:
         """Stored or predicted values → raw values, for answers."""
         return values.tolist()

@@ -145,6 +145,10 @@ class Audio(Field):
         )
         return Encoded(values, bad=bad, changed=changes)
 
+    def contract(self) -> dict[str, Any]:
+        ragged = self.features == "waveform"
+        return {"rate": self._state["rate"], "samples": self._state["length"], "padded": not ragged}
+
     def decode(self, values: Any) -> list[np.ndarray]:
         """Stored samples → one int16 array a row, at `state["rate"]` samples a second."""
         return [np.asarray(row).reshape(-1).astype(np.int16) for row in values]

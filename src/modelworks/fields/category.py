@@ -144,6 +144,18 @@ class Category(Field):
         dtype = np.uint8 if len(self._answers()) <= 256 else np.int32
         return Encoded(values.astype(dtype), bad=bad, changed=changed)
 
+    def contract(self) -> dict[str, Any]:
+        refuse = self.unknown == "quarantine"
+        names = self._state["categories"]
+        return {
+            "missing_texts": missing_words(self.usual_missing, self.missing_texts).to_pylist(),
+            "type": self._state["type"],
+            "codes": {name: code for code, name in enumerate(names, 0 if refuse else 1)},
+            "unknown": "refuse" if refuse else 0,
+            "missing": "refuse" if refuse else len(names) + 1 if self._state["missing"] else 0,
+            "answers": self._answers(),
+        }
+
     def decode(self, values: np.ndarray) -> list[Any]:
         answers = self._answers()
         return [answers[int(code)] for code in np.asarray(values).reshape(-1)]

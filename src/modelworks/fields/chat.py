@@ -229,6 +229,17 @@ class Chat(Field):
                 found += self.corpus.ids("".join(masks.get(letter, letter) for letter in part))
         return found
 
+    def contract(self) -> dict[str, Any]:
+        told = self.corpus.contract()
+        # A prompt is what the template makes of the messages; special tokens that it writes count as such.
+        return {
+            **told,
+            "template": self._state["template"],
+            "named": self._named,
+            "written_specials": True,
+            "end": -1,
+        }
+
     def decode(self, values: np.ndarray | Sequence[Any], special: bool = False) -> list[str]:
         """Rows of ids → texts."""
         rows = [np.asarray(row, np.int64).reshape(-1) for row in values]

@@ -259,6 +259,24 @@ class Corpus(Field):
         owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         return tokens, np.bincount(owners, sizes, len(rows)).astype(np.int64)
 
+    def contract(self) -> dict[str, Any]:
+        specials = self._state["specials"]
+        return {
+            "tokens": self.tokens,
+            "nfkc": False,
+            "lowercase": False,
+            "trim": False,
+            "length": self.length,
+            "vocabulary": self._state.get("vocabulary"),
+            "tokenizer": self._state.get("tokenizer"),
+            "unknown": specials.get(UNKNOWN, -1),
+            "first": len(specials),
+            "specials": dict(specials),
+            "written_specials": bool(self.specials),
+            "end": self._state["end"],
+            "empty": "refuse",
+        }
+
     def decode(self, values: np.ndarray | Sequence[Any], special: bool = False) -> list[str]:
         """Rows of ids (padded or not) → texts; special tokens are left out, or written out."""
         rows = [np.asarray(row, np.int64).reshape(-1) for row in values]

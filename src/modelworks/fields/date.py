@@ -139,6 +139,14 @@ class Date(Field):
         columns = [values, absent[:, None]] if state["indicator"] else [values]
         return Encoded(np.concatenate(columns, 1).astype(np.float32), bad=bad, changed=changed)
 
+    def contract(self) -> dict[str, Any]:
+        return {
+            "missing_texts": missing_words(True, self.missing_texts).to_pylist(),
+            "missing": "flat" if self.missing == "mean" else "refuse",
+            "wrong": "refuse" if self.bad == "quarantine" else "missing",
+            **{name: self._state[name] for name in ("day_first", "clock", "indicator", "center", "spread")},
+        }
+
     def decode(self, values: np.ndarray) -> list[str | None]:
         values = np.asarray(values, np.float64)
         seconds = (values[:, 0] if values.ndim > 1 else values) * self._state["spread"] + self._state[

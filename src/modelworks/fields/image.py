@@ -176,6 +176,9 @@ class Image(Field):
                 values[row] = picture
         return Encoded(values, bad=bad)
 
+    def contract(self) -> dict[str, Any]:
+        return {"channels": len(self._state["mean"]), "size": self._state["size"], "resize": self.resize}
+
     def decode(self, values: np.ndarray) -> list[np.ndarray]:
         """Stored pixels (rows, C, H, W) → uint8 (H, W) or (H, W, 3) arrays."""
         pixels = np.asarray(values)

@@ -197,6 +197,23 @@ class Number(Field):
         columns = [scaled, cells.missing] if state["indicator"] else [scaled]
         return Encoded(np.stack(columns, 1).astype(np.float32), bad=bad, changed=changed)
 
+    def contract(self) -> dict[str, Any]:
+        state = self._state
+        return {
+            "missing_texts": missing_words(self.usual_missing, self.missing_texts).to_pylist(),
+            "missing": "refuse" if self.missing in ("drop", "error") else "fill",
+            "fill": state["fill"],
+            "indicator": state["indicator"],
+            "wrong": "refuse" if self.bad == "quarantine" else "missing",
+            "outside": {"none": None, "clip": "clip", "drop": "refuse"}[self.outliers],
+            "limits": [state["low"], state["high"]] if self.outliers != "none" else None,
+            "log": self.scale == "log",
+            "center": state["center"],
+            "spread": state["spread"],
+            "bend": _REACH if self.scale == "smooth" else None,
+            "quantiles": state["quantiles"].tolist() if self.scale == "quantile" else None,
+        }
+
     def decode(self, values: np.ndarray) -> list[float]:
         values = np.asarray(values, np.float64)
         values = values[:, 0] if values.ndim > 1 else values

@@ -109,6 +109,13 @@ class Spans(Field):
             changed={what: np.unique(found) for what, found in changed.items() if found},
         )
 
+    def contract(self) -> dict[str, Any]:
+        outside, types = OUTSIDE, self.types
+        tags = {
+            f"{place}-{name}": code(number, place) for number, name in enumerate(types) for place in "BIES"
+        }
+        return {"outside": outside, "tags": tags, "steps": "words"}
+
     def decode(self, values: np.ndarray | Sequence[Any]) -> list[list[dict[str, Any]]]:
         """Rows of codes, padded with 0 or not → the entities of each: {"start", "end", "type"}, in steps."""
         found = []

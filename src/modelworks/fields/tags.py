@@ -118,6 +118,15 @@ class Tags(Field):
             values, bad=bad, changed={what: np.array(rows) for what, rows in changed.items() if rows}
         )
 
+    def contract(self) -> dict[str, Any]:
+        return {
+            "names": self._state["names"],
+            "separator": self._state["separator"],
+            "missing_texts": missing_words(True, ()).to_pylist(),
+            "missing": "none" if self.missing == "empty" else "refuse",
+            "threshold": self.threshold,
+        }
+
     def decode(self, values: np.ndarray) -> list[list[str]]:
         names = self._state["names"]
         return [[names[code] for code in np.flatnonzero(row >= self.threshold)] for row in np.asarray(values)]

@@ -202,6 +202,24 @@ class Text(Field):
         dtype = np.uint16 if self._size < 65_536 else np.int32
         return Encoded(tokens.astype(dtype), lengths_B.astype(np.int64), bad=bad, changed=changed)
 
+    def contract(self) -> dict[str, Any]:
+        length = self._state["length"]
+        return {
+            "tokens": self.tokens,
+            "characters": max(20_000, 64 * length),
+            "nfkc": self.normalise,
+            "lowercase": self.lowercase,
+            "trim": True,
+            "length": length,
+            "pattern": _WORDS.pattern if self.tokens == "word" else None,
+            "vocabulary": self._state.get("vocabulary"),
+            "tokenizer": self._state.get("tokenizer"),
+            "unknown": 1,
+            "first": 2,
+            "end": -1,
+            "empty": 1 if self.missing == "keep" else "refuse",
+        }
+
     def decode(self, values: np.ndarray | Sequence[np.ndarray]) -> list[str]:
         """Rows of ids (padded or not) → texts; padding is left out."""
         rows = [[int(token) for token in np.asarray(row).reshape(-1) if token > 0] for row in values]

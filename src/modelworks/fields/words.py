@@ -259,6 +259,23 @@ class Words(Field):
             found.append(np.array([ends[0], *ids, ends[1]]) if ends else ids)
         return found
 
+    def contract(self) -> dict[str, Any]:
+        state = self._state
+        pieces = "tokenizer" in state
+        return {
+            "tokens": "pieces" if pieces else "words",
+            "cut": state["cut"],
+            "pattern": _WORD.pattern,
+            "lowercase": self.lowercase,
+            "length": state["length"],
+            "vocabulary": state.get("vocabulary"),
+            "first": state.get("specials", 0),
+            "unknown": 1,
+            "tokenizer": _whole_words(load(state["tokenizer"])).to_str() if pieces else None,
+            "joins": np.flatnonzero(state["joins"]).tolist() if pieces else None,
+            "wrap": self.wrap,
+        }
+
     def decode(self, values: np.ndarray | Sequence[Any]) -> list[list[str]]:
         """Rows of ids → rows of words; what was unknown is �."""
         rows = [[int(code) for code in np.asarray(row).reshape(-1) if code > 0] for row in values]

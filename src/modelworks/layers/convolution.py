@@ -6,7 +6,9 @@ increasing activations the result is as good, and they see a fraction of the val
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelworks.core.choices import Activation, Downsample, Normalisation
 from modelworks.layers.activation import activation
@@ -39,7 +41,13 @@ class Convolution(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.pool(self.conv(x))))
+        x = self.conv(x)
+        if isinstance(self.pool, nn.MaxPool1d) and torch.compiler.is_exporting():
+            # torch's own of one axis is recorded for one length alone.
+            x = F.max_pool2d(x.unsqueeze(2), (1, int(self.pool.kernel_size))).squeeze(2)
+        else:
+            x = self.pool(x)
+        return self.act(self.norm(x))
 
     def chain(self) -> list[nn.Module]:
         """Its parts, in order (see units.py)."""

@@ -53,7 +53,7 @@ class Inputs(nn.Module):
         parts = [self.flat(name, batch) for name in self.dense]
         if self.one_hot:
             code_BC = torch.stack([batch[name] for name in self.one_hot], 1) + self.first
-            bits_BN = torch.zeros(len(code_BC), self.bits, device=code_BC.device)
+            bits_BN = torch.zeros(code_BC.shape[0], self.bits, device=code_BC.device)
             parts.append(bits_BN.scatter(1, code_BC, 1.0))
         parts += [table(batch[name]) for name, table in zip(self.embedded, self.embeddings, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

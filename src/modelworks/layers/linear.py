@@ -57,14 +57,10 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """x (…, I) → (…, O), as F.linear."""
+    if torch.compiler.is_exporting():  # first, for a recorded graph must not depend on the number of rows
+        return F.linear(x, weight_OI, bias_O)
     plain = x.dtype == weight_OI.dtype == torch.float32 and x.device.type == "cpu" == weight_OI.device.type
-    if (
-        not plain
-        or not suited()
-        or x.numel() * len(weight_OI) < SMALL
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_exporting()
-    ):
+    if not plain or not suited() or x.numel() * len(weight_OI) < SMALL or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight_OI, bias_O)
     if not torch.is_grad_enabled():
         return _product(x, weight_OI, bias_O)

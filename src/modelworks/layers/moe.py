@@ -42,6 +42,8 @@ class Experts(nn.Module):
         share_NX = self.router(x_ND).float().softmax(-1)
         gate_NK, chosen_NK = share_NX.topk(self.active, -1)
         gate_NK = gate_NK / gate_NK.sum(-1, keepdim=True)
+        if torch.compiler.is_exporting():
+            return self._dense(x_ND, gate_NK, chosen_NK).view_as(x_BTD)
         order = chosen_NK.flatten().argsort(stable=True)  # the steps of each expert side by side
         row = order // self.active
         count_X = chosen_NK.flatten().bincount(minlength=len(self.experts))
@@ -55,3 +57,13 @@ class Experts(nn.Module):
         outputs = [expert(part) for expert, part in zip(self.experts, parts, strict=True)]
         weighed = torch.cat(outputs) * gate_NK.flatten()[order].unsqueeze(1).to(x_ND.dtype)
         return torch.zeros_like(x_ND).index_add(0, row, weighed).view_as(x_BTD)
+
+    def _dense(self, x_ND: Tensor, gate_NK: Tensor, chosen_NK: Tensor) -> Tensor:
+        """Every expert on every step: how many steps each one gets is no part of a recorded graph."""
+        gate_NX = (
+            torch.zeros_like(x_ND[:, :1])
+            .expand(-1, len(self.experts))
+            .scatter_add(1, chosen_NK, gate_NK.to(x_ND.dtype))
+        )
+        outputs = torch.stack([expert(x_ND) for expert in self.experts], 1)
+        return (gate_NX.unsqueeze(2) * outputs).sum(1)

@@ -50,7 +50,7 @@ class Ngrams(nn.Module):
     ) -> Tensor:
         """Table rows, (B, T, P)."""
         if before_BP is None:
-            before_BP = token_BT.new_full((len(token_BT), self.longest - 1), self.vocabulary)
+            before_BP = token_BT.new_full((token_BT.shape[0], self.longest - 1), self.vocabulary)
         whole_BN, steps = torch.cat((before_BP, token_BT), 1), token_BT.shape[1]
         found, hash_BT = [], mix(token_BT)
         for back in range(1, self.longest):

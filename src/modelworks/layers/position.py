@@ -20,7 +20,7 @@ from modelworks.core.choices import Positions, RopeScaling
 from modelworks.core.errors import UserError
 
 Rotary: TypeAlias = Tensor
-"""turn_TF or turn_BTF, complex: cos + i·sin of each step's and frequency's angle."""
+"""turn_TF or turn_BTF, complex: cos + i·sin of each step's and frequency's angle; in an exported graph real pairs."""
 
 
 def frequencies(width: int, base: float, device: torch.device, scaling: RopeScaling | None = None) -> Tensor:
@@ -56,11 +56,18 @@ def rotary(
 ) -> Rotary:
     """turn_TF of RoPE (Su et al. 2021); pairs are neighbours, (2f, 2f + 1), as in the paper."""
     angle_TF = angles(steps, width, base, device, scaling)
+    if torch.compiler.is_exporting():  # other runtimes have no complex numbers: (…, F, 2)
+        return torch.stack((angle_TF.cos(), angle_TF.sin()), -1)
     return torch.polar(torch.ones_like(angle_TF), angle_TF)
 
 
 def rotate(x_BTAE: Tensor, turn: Rotary) -> Tensor:
     """Turn each pair by its step's angle, for all heads. One complex product: half the time of real ones."""
+    if not turn.is_complex():
+        cos, sin = turn.unsqueeze(-3).unbind(-1)
+        even, odd = x_BTAE.float().unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
+        return turned.flatten(-2).to(x_BTAE.dtype)
     turn = turn.unsqueeze(-2)
     if torch.compiler.is_compiling() or x_BTAE.dtype != torch.float32:  # complex numbers are neither compiled
         even, odd = x_BTAE.float().unflatten(-1, (-1, 2)).unbind(-1)  # nor exported, and are never bf16
@@ -185,9 +192,10 @@ class Position(nn.Module):
         not begin anew."""
         steps, device = x_BTD.shape[1], x_BTD.device
         turns = self.made(steps, device) if self.name == "rope" else None
-        windowed = self.window is not None and self.window < steps
+        # Recorded graphs take any number of steps, so that nothing may hang on how many these are.
+        windowed = self.window is not None and (torch.compiler.is_compiling() or self.window < steps)
         if self.causal and not windowed and self.name != "alibi" and document_BT is None:
-            return None, turns, steps > 1
+            return None, turns, torch.compiler.is_compiling() or steps > 1
         mask = None if mask_BT is None or self.causal else mask_BT[:, None, None, :]
         step_T = torch.arange(steps, device=device)
         if self.causal or windowed:

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field as Setting
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelworks.core.choices import Activation, Initialisation, RowNormalisation
 from modelworks.core.field import Layout
@@ -118,10 +119,20 @@ class Network(nn.Module):
         token_BT = token_BT if mask_BT is None else token_BT * mask_BT
         id_BN = torch.cat([token_BT, *self.runs(token_BT)], 1)
         if not self.presence:
-            return self.dense(self.dropout(self.vectors(id_BN)))
+            return self.dense(self.dropout(self.combined(id_BN)))
         id_BN = once(id_BN)
         count_B1 = (id_BN != 0).sum(1, keepdim=True).clamp_min(1)
-        return self.dense(self.dropout(self.vectors(id_BN) * (GAIN * count_B1.rsqrt())))
+        return self.dense(self.dropout(self.combined(id_BN) * (GAIN * count_B1.rsqrt())))
+
+    def combined(self, id_BN: Tensor) -> Tensor:
+        """Sum or mean of the vectors; row 0 does not count."""
+        if not torch.compiler.is_exporting():
+            return self.vectors(id_BN)
+        real_BN1 = (
+            (id_BN != 0).unsqueeze(2).to(self.vectors.weight.dtype)
+        )  # other runtimes have no such layer
+        sum_BD = (F.embedding(id_BN, self.vectors.weight) * real_BN1).sum(1)
+        return sum_BD if self.presence else sum_BD / real_BN1.sum(1).clamp_min(1)
 
     def chain(self) -> list[nn.Module]:
         """What the input goes through, in order (see layers/units.py)."""
@@ -129,6 +140,8 @@ class Network(nn.Module):
 
     def runs(self, token_BT: Tensor) -> list[Tensor]:
         """Table rows for runs of 2, 3 … tokens; runs into the padding get row 0, which does not count."""
+        if torch.compiler.is_compiling():  # no graph for each short length: runs into padding do not count
+            token_BT = F.pad(token_BT, (0, self.ngrams - 1))
         found, hash_BT = [], mix(token_BT)
         for size in range(2, min(self.ngrams, token_BT.shape[1]) + 1):
             next_BT = token_BT[:, size - 1 :]

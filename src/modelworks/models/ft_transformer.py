@@ -112,7 +112,7 @@ class Tokenizer(nn.Module):
             parts.append(self.categories(columns.codes(batch)) + self.categories_bias_CD)
         sets = columns.label_sets(batch)
         parts += [to_token(x_BL).unsqueeze(1) for to_token, x_BL in zip(self.labels, sets, strict=True)]
-        return torch.cat((self.cls_D.expand(len(parts[0]), 1, -1), *parts), 1)
+        return torch.cat((self.cls_D.expand(parts[0].shape[0], 1, -1), *parts), 1)
 
 
 class Network(nn.Module):

@@ -9,7 +9,7 @@ reads each row reversed within its own length. On the CPU that is 2.7 times as f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Setting
@@ -24,6 +24,7 @@ from modelworks.layers.embedding import embed_steps
 from modelworks.layers.initialise import initialise
 from modelworks.layers.padding import padding_mask
 from modelworks.layers.pooling import Pooling, last
+from modelworks.layers.recurrence import unrolled
 
 
 class Rnn(Model):
@@ -84,6 +85,11 @@ def reverse(x_BTD: Tensor, length_B: Tensor | None) -> Tensor:
     return x_BTD.gather(1, index_BT[..., None].expand_as(x_BTD))
 
 
+def run(layer: Any, x_BTD: Tensor) -> Tensor:
+    """A layer's outputs; in a recorded graph step by step, so that it takes any number of steps."""
+    return unrolled(layer, x_BTD) if torch.compiler.is_exporting() else layer(x_BTD)[0]
+
+
 class Network(nn.Module):
     """Embedding, recurrent layers, pooling."""
 
@@ -114,9 +120,9 @@ class Network(nn.Module):
         length_B = None if mask_BT is None else length_B
         for index, onward in enumerate(self.onward):
             x_BTD = self.dropout(x_BTD)
-            y_BTD = onward(x_BTD)[0]
+            y_BTD = run(onward, x_BTD)
             if self.backward_:
-                z_BTD = self.backward_[index](reverse(x_BTD, length_B))[0]
+                z_BTD = run(self.backward_[index], reverse(x_BTD, length_B))
                 y_BTD = torch.cat((y_BTD, reverse(z_BTD, length_B)), 2)
             x_BTD = y_BTD
         x_BTD = self.dropout(x_BTD)

@@ -259,7 +259,7 @@ class Network(nn.Module):
         x_BTD = self._embedded(batch)
         length_B = batch.get(f"{self.name}.length")
         if self.cls is not None:
-            x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD), 1)
+            x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(x_BTD.shape[0], -1, -1), x_BTD), 1)
             length_B = None if length_B is None else length_B + 1
         mask_BT = None if self.features == "next" else padding_mask(length_B, x_BTD.shape[1])
         document_BT = batch.get(f"{self.name}.document")

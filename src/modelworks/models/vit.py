@@ -125,7 +125,7 @@ class Network(nn.Module):
             x_BCHW = F.pad(x_BCHW, (0, right, 0, down))
         x_BTD = self.project(x_BCHW).flatten(2).transpose(1, 2)
         if self.cls is not None:
-            x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD), 1)
+            x_BTD = torch.cat((self.cls.to(x_BTD.dtype).expand(x_BTD.shape[0], -1, -1), x_BTD), 1)
         x_BTD = self.dropout(self.position.add(x_BTD))
         for block in self.blocks:
             x_BTD = block(x_BTD)

@@ -1,33 +1,51 @@
-"""Export a Run for other programs: a folder that transformers opens, or a file that llama.cpp runs.
+"""Export a Run for other programs: a folder with the model, how to encode for it, and how to use it without us.
 
-modelworks export runs/poems --format hf --output poems-hf
+modelworks export runs/titanic --format onnx --output titanic-onnx
 modelworks export runs/poems --format gguf --output poems-gguf --half
+
+What a format is lies in its file of engine/export. onnx, torch and executorch are read back by their own runtime and
+compared with the Run on rows of its own data before the folder is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
-from modelworks.core.errors import UserError
+from modelworks.core.errors import UserError, did_you_mean
+from modelworks.core.names import own
 from modelworks.core.run import RunFolder
 
-FORMATS = ("hf", "gguf")
+FOLDER = "engine/export"
+ROWS = 100
+"""Rows compared."""
+
+
+def formats() -> tuple[str, ...]:
+    """The formats: the files of engine/export."""
+    return own(FOLDER)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `modelworks export`."""
     parser.add_argument("run", metavar="RUN", help="a Run's name or folder")
     parser.add_argument(
-        "--format", choices=FORMATS, required=True, help="hf: config.json, safetensors, tokenizer"
+        "--format",
+        choices=formats(),
+        required=True,
+        help="onnx; torch: a .pt2 package; executorch: .pte; hf: config.json, safetensors, tokenizer; gguf",
     )
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="a folder that is not there yet, or empty"
     )
-    parser.add_argument("--half", action="store_true", help="float16 weights instead of float32")
+    parser.add_argument("--half", action="store_true", help="hf, gguf: float16 weights instead of float32")
+    parser.add_argument(
+        "--data", metavar="FILE", help="onnx, torch, executorch: rows to compare on, instead of the recipe's"
+    )
 
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
@@ -35,65 +53,74 @@ def main(args: argparse.Namespace, settings: list[str]) -> int:
     if settings:
         raise UserError(f"export takes no settings, got {' '.join(settings)}", "modelworks export --help")
     run = RunFolder.find(args.run)
-    print(f"{run.path} → {export(run, args.format, args.output, half=args.half)}")
+    print(f"{run.path} → {export(run, args.format, args.output, half=args.half, data=args.data)}")
     return 0
 
 
-def export(run: RunFolder, format: str, output: str | Path, *, half: bool = False) -> str:
-    """Write the Run's network and tokenizer; returns what was written, and for which class or program."""
-    import torch
-
-    from modelworks.core.settings import to_tree
-    from modelworks.engine.exchange import foreign, gguf_write
-    from modelworks.engine.predictor import Predictor
-    from modelworks.engine.recipe import of_run
-
+def export(
+    run: RunFolder, format: str, output: str | Path, *, half: bool = False, data: str | None = None
+) -> str:
+    """Write the Run for other programs; returns what was written, and for which of them."""
+    if format not in formats():
+        raise UserError(f"there is no format {format!r}; {did_you_mean(format, formats())}")
+    kind: Any = importlib.import_module(f"modelworks.engine.export.{format}")
+    task = str(run.recipe_tree().get("task", {}).get("kind", ""))
+    graph = not hasattr(kind, "TASKS")
+    if not graph and task not in kind.TASKS:
+        raise UserError(f"--format {format} has no place for task {task}", "--format onnx takes every task")
+    if graph and half:
+        raise UserError(f"--half is for hf and gguf, not for {format}")
     folder = Path(output)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {folder}: is not empty", "name a new folder")
+    kind.need_runtime()
+    if not graph:
+        import torch
+
+        from modelworks.engine.predictor import Predictor
+        from modelworks.engine.recipe import of_run
+
+        model = of_run(run.recipe_tree(), str(run.path / "recipe.yaml")).model
+        return kind.write(run, Predictor.load(run), model, folder, torch.float16 if half else torch.float32)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        about = _write(run, format, kind, partial, data)
+        if folder.exists():
+            folder.rmdir()
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    found = about["verification"]
+    rows = f"{found['rows']} rows at batch {', '.join(found['batches'])}"
+    return f"{folder / kind.FILE}: max difference {found['max_difference']:.3g} on {rows}; see {folder}/README.md"
+
+
+def _write(run: RunFolder, format: str, kind: Any, folder: Path, data: str | None) -> dict[str, Any]:
+    """The folder's files; what verification.json holds and the versions."""
+    from modelworks.engine.export import _compare, _contract, _graph, _readme, _rows, _serving
+    from modelworks.engine.predictor import Predictor
+
     predictor = Predictor.load(run)
-    task, recipe = predictor.task, of_run(run.recipe_tree(), str(run.path / "recipe.yaml"))
-    tokens = [field for field in task.inputs(predictor.fields).values() if field.layout.form == "tokens"]
-    if len(tokens) != 1 or not tokens[0].state.get("tokenizer"):
-        raise UserError(
-            f"{run.path}: export wants a model of one text with a tokenizer",
-            "train with fields.TEXT.tokens: bpe; characters and bytes have no tokenizer.json",
-        )
-    field, dtype = tokens[0], torch.float16 if half else torch.float32
-    told, tokenizer = _tokens(field.state, getattr(task, "documents", False))
-    folder.mkdir(parents=True, exist_ok=True)
-    common: dict[str, Any] = {"size": field.layout.size, "length": field.layout.length, "tokens": told}
-    common |= {"tokenizer": tokenizer, "dtype": dtype}
-    tree = to_tree(task)
-    if format == "hf":
-        name = foreign.write(folder, predictor.network, recipe.model, tree, **common)
-        return f"{folder} for transformers' {name}"
-    path = folder / f"{run.name}.gguf"
-    gguf_write.write(path, predictor.network, recipe.model, tree, **common)
-    return f"{path} for llama.cpp"
-
-
-def _tokens(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], str]:
-    """(special tokens and the chat template by Hugging Face's names, tokenizer.json).
-
-    `documents`: the model has only seen texts that an end token begins, so the file puts one before every text."""
-    told: dict[str, Any] = dict(state.get("named") or {})
-    names = {code: name for name, code in (state.get("specials") or {}).items()}
-    end = state.get("end", -1)
-    if end in names:
-        told["eos_token"] = names[end]
-    if template := state.get("template"):
-        told["chat_template"] = template
-    if state.get("begin", -1) in names:
-        told |= {"bos_token": names[state["begin"]], "add_bos_token": True}
-    if not (documents and end in names):
-        return told, state["tokenizer"]
-    first = {"SpecialToken": {"id": names[end], "type_id": 0}}
-    texts = [{"Sequence": {"id": one, "type_id": number}} for number, one in enumerate("AB")]
-    tree = json.loads(state["tokenizer"])
-    tree["post_processor"] = {
-        "type": "TemplateProcessing", "single": [first, texts[0]], "pair": [first, *texts],
-        "special_tokens": {names[end]: {"id": names[end], "ids": [end], "tokens": [names[end]]}},
-    }  # fmt: skip
-    told |= {"bos_token": names[end], "add_bos_token": True}
-    return told, json.dumps(tree, ensure_ascii=False)
+    rows = _rows.Rows.of(run, predictor, ROWS, data)
+    graph = _graph.Graph(predictor, rows.example())
+    program = graph.trace(rows.example(), getattr(kind, "ROWS", None))
+    outputs = graph.outputs(program)
+    about = kind.write(graph, program, outputs, folder)
+    tree = _contract.contract(graph, outputs, predictor, run.name)
+    _contract.write(folder, tree)
+    opened = kind.open_(folder) if format == "onnx" else kind.open_(folder, list(graph.names))
+    found = about["verification"] = _compare.compare(graph, rows, opened)
+    if proof := _contract.proved(folder, rows, graph):
+        found["contract"] = proof
+    (folder / "verification.json").write_text(
+        json.dumps({"format": format, **about}, ensure_ascii=False, indent=1) + "\n", "utf-8"
+    )
+    if format == "onnx":
+        _serving.write(folder, run.name, tree)
+    (folder / "README.md").write_text(_readme.readme(format, tree, about, rows.shown()), "utf-8")
+    card = run.path / "card.md"
+    if card.exists():
+        shutil.copyfile(card, folder / "card.md")
+    return about

@@ -103,6 +103,10 @@ class Adversarial(Task):
             "fake": output["fake"],
         }
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        """The generator alone: noise (B, Z) of N(0, 1) → pictures, 0 black to 1 white."""
+        return {"image": (network.model.generator(batch["noise"]) + 1) / 2}
+
     def _probability(self, logit_B: Tensor) -> Tensor:
         logit_B = logit_B.float()
         # Squared error teaches logits of 0 and 1, the others of both signs.

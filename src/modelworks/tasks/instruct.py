@@ -65,6 +65,9 @@ class Instruct(Task):
     def measure(self, output: Scores, batch: Batch) -> dict[str, Tensor]:
         return self._language.measure(output, batch)
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
+
     def predict(self, output: Any) -> dict[str, Tensor]:
         return self._language.predict(output)
 

@@ -162,6 +162,9 @@ class Mask(Task):
     def measure(self, output: Answers, batch: Batch) -> dict[str, Tensor]:
         return said(output.scores, output.target_BK)
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
+
     def predict(self, output: Any) -> dict[str, Tensor]:
         raise UserError("a masked language model answers no rows", "fine-tune it for a task that does")
 

@@ -110,6 +110,9 @@ class Prefer(Task):
         with torch.no_grad():
             return {"rewards": self.rewards(output, batch)}
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
+
     def predict(self, output: Any) -> dict[str, Tensor]:
         return self._language.predict(output)
 

@@ -158,6 +158,9 @@ class SpanCorruption(Task):
     def measure(self, output: Answers, batch: Batch) -> dict[str, Tensor]:
         return said(output.scores, output.written_BT)
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
+
     def predict(self, output: Any) -> dict[str, Tensor]:
         raise UserError("a model of cut-out spans answers no rows", "fine-tune it: --task translate")
 

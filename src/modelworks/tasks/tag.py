@@ -87,7 +87,11 @@ class Tag(Task):
         else:
             first_BT = first_BT & ~self._joins_V.to(tokens_BT.device)[tokens_BT]
             count_B = first_BT.sum(1)
-            order_BW = (~first_BT).to(torch.uint8).argsort(stable=True, dim=1)[:, : int(count_B.max())]
+            # A recorded graph depends on no values: there a row has as many words as it has tokens.
+            most = tokens_BT.shape[1] if torch.compiler.is_compiling() else int(count_B.max())
+            step_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+            # First pieces before the others, each in their order: no two keys are the same.
+            order_BW = torch.where(first_BT, step_T, step_T + tokens_BT.shape[1]).argsort(dim=1)[:, :most]
             logits_BTC = logits_BTC.gather(1, order_BW[..., None].expand(-1, -1, logits_BTC.shape[-1]))
         if self.target in batch and self._tagged:
             self._check(count_B, batch)

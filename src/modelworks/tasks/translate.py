@@ -200,6 +200,9 @@ class Translate(Task):
         found = {"nll": output.scores.nll(next_BT), "right": right_BT, "next": next_BT}
         return found if output.written_BW is None else found | {"written": output.written_BW}
 
+    def exported(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": network.head.logits(network.model(batch))}
+
     def predict(self, output: Output) -> dict[str, Tensor]:
         assert output.written_BW is not None
         return {"prediction": output.written_BW}

@@ -1,0 +1,81 @@
+"""An export beside its Run: the same real rows, batch 1, 7 and 64, and how far apart the answers are.
+
+found = compare(graph, rows, opened)          # opened.predict(feeds) → {output: array}
+found["max_difference"]                       # of floats; whole numbers that differ are counted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from modelworks.core.errors import UserError
+from modelworks.engine.export._graph import Graph
+from modelworks.engine.export._rows import Rows
+
+BATCHES = (1, 7, 64)
+LIMIT = 1e-4
+"""Most that a float may differ."""
+
+
+class Opened(Protocol):
+    """An export, read back by the runtime that it is made for."""
+
+    def predict(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch of stored arrays → the outputs."""
+        ...
+
+
+@torch.inference_mode()
+def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
+    """What goes into verification.json. Raises UserError where the export says something else than the Run."""
+    table: dict[str, dict[str, float]] = {}
+    differing, counted, steps = 0, 0, []
+    for size in BATCHES:
+        worst: dict[str, float] = {}
+        for start in range(0, len(rows), size):
+            stored = rows.batch(range(start, min(start + size, len(rows))))
+            steps += [int(length) for name in rows.ragged for length in stored[f"{name}.length"]]
+            ours, theirs = graph.said(stored), opened.predict(graph.feeds(stored))
+            for name, mine in ours.items():
+                mine, other = _real(graph, stored, mine, np.asarray(theirs[name]))
+                if mine.dtype.kind == "f":
+                    gap = float(np.abs(mine - other).max(initial=0.0))
+                    worst[name] = max(worst.get(name, 0.0), gap if np.isfinite(other).all() else np.inf)
+                else:
+                    differing, counted = differing + int((mine != other).sum()), counted + mine.size
+        table[str(size)] = worst
+    most = max((gap for row in table.values() for gap in row.values()), default=0.0)
+    found = {
+        "rows": len(rows),
+        "data": rows.source,
+        "batches": table,
+        "max_difference": most,
+        "limit": LIMIT,
+        "whole_numbers": {"compared": counted, "different": differing},
+    }
+    if steps:
+        found["steps"] = [min(steps), max(steps)]
+    # Where two classes are equally likely, rounding may choose either: that is no fault of the export.
+    if not most <= LIMIT or differing > 0.01 * counted:
+        raise UserError(
+            f"the export differs from the Run by {most:.3g}, and in {differing:,} of {counted:,} whole numbers",
+            f"at most {LIMIT:g} is let through",
+        )
+    return found
+
+
+def _real(
+    graph: Graph, stored: Mapping[str, np.ndarray], mine: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both without what is said of padding. A row's words may be fewer than its steps: then zeros follow."""
+    name = next(reversed(graph.fields), "")
+    if mine.ndim < 2 or f"{name}.length" not in stored or graph.task.features == "row":
+        return mine, other
+    if other.shape[1] > mine.shape[1]:
+        mine = np.pad(mine, [(0, 0), (0, other.shape[1] - mine.shape[1]), *[(0, 0)] * (mine.ndim - 2)])
+    real = np.arange(mine.shape[1]) < stored[f"{name}.length"][:, None]
+    return mine[real], other[real]
