@@ -28,6 +28,7 @@ from modelworks.engine.network import prepare_batch
 from modelworks.engine.predictor import Predictor
 from modelworks.serving import bodies, describe, oip
 from modelworks.serving.bodies import Asked, Form
+from modelworks.serving.drift import Drift
 from modelworks.serving.engine import Options
 from modelworks.serving.limits import Refused, unfolded, unzip
 from modelworks.serving.wire import Frame
@@ -62,11 +63,13 @@ class Rows:
         self._waiting: deque[Frame] = deque()
         self._cancelled: set[int] = set()
         self.counters: dict[str, float] = {"rows": 0, "rows_unanswered": 0}
+        self.drift: Drift | None = None
         # The first pass allocates and plans; a request should not wait for it.
         first = self.answer(
             Asked({name: [value] for name, value in describe.example(self.metadata).items()}, 1)
         )
         self.metadata["outputs"] = describe.outputs(first[0], predictor)
+        self.drift = Drift(run, predictor.inputs) if options.drift else None
 
     @property
     def busy(self) -> bool:
@@ -80,7 +83,7 @@ class Rows:
             self._cancelled.add(number)
 
     def stats(self) -> dict[str, Any]:
-        return {"counters": dict(self.counters)}
+        return {"counters": dict(self.counters), "gauges": self.drift.gauges() if self.drift else {}}
 
     # ------------------------------------------------------------------ a frame
     def step(self) -> list[Frame]:
@@ -193,6 +196,9 @@ class Rows:
             else:
                 bad[rows[0]] = f"{type(error).__name__ if not str(error) else error}"[:300]
             return
+        if self.drift is not None:
+            for name, result in encoded.items():
+                self.drift.add(name, arrays[self.columns[name]], result)
         for place, (name, why) in unusable.items():
             bad[rows[place]] = f"{self.columns[name]}: {why}"
         good = np.asarray([place for place in range(len(rows)) if place not in unusable], np.int64)
