@@ -1,16 +1,18 @@
 """Measure: what a network weighs, how well it answers, how fast, in how much memory, and how far from its parent.
 
-    row = Measurer(parent).row("int8", network, edits)
+    row = Measurer(parent).measure("int8", network)
 
 Size is that of model.safetensors, names and all; the fitted fields are the parent's. Quality is the primary metric on
-the held-out rows by the same judge as in training. Latency is that of one row on one thread, the fastest round of
-several, taken in turns with the parent's: of a language model, writing a token after CONTEXT others, packed as
-`generate` packs it. Difference: the largest between the two networks' answers to the same ROWS rows.
+the held-out rows by the same judge as in training. Latency is the processor time of one row on one thread, which is
+the time that passes where nothing else runs: the fastest round of several, taken in turns with the parent's. Of a
+language model it is that of a token written after CONTEXT others, by the network packed as `generate` packs it.
+Difference: the largest between the two networks' answers to the same ROWS rows.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from modelworks.core.names import PACKAGE
 from modelworks.core.run import RunFolder
 from modelworks.engine import judge
 from modelworks.engine.compress.parent import ParentRun
@@ -176,17 +179,17 @@ def _in_turns(timed: tuple[list[Callable[[], Any]], ...]) -> list[float]:
     for number, calls in enumerate(timed):
         for at, call in enumerate(calls):
             call()
-            started = time.perf_counter()
+            started = time.thread_time()
             call()
-            repeats[number, at] = max(1, min(200, int(SECONDS / max(time.perf_counter() - started, 1e-6))))
+            repeats[number, at] = max(1, min(200, int(SECONDS / max(time.thread_time() - started, 1e-6))))
     for _ in range(ROUNDS):
         for number, calls in enumerate(timed):
             for at, call in enumerate(calls):
                 count = repeats[number, at]
-                started = time.perf_counter()
+                started = time.thread_time()
                 for _ in range(count):
                     call()
-                best[number][at] = min(best[number][at], (time.perf_counter() - started) / count)
+                best[number][at] = min(best[number][at], (time.thread_time() - started) / count)
     return [1000 * float(np.mean(rounds)) for rounds in best]
 
 
@@ -243,9 +246,11 @@ def _furthest(one: list[np.ndarray], two: list[np.ndarray]) -> float:
 def memory(run: RunFolder) -> float | None:
     """MB that a process of its own has at the most while it loads a Run and answers one row; None where it fails."""
     code = "import sys; from modelworks.engine.compress.measure import peak; print(peak(sys.argv[1]))"
+    ours = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-c", code, str(run.path.resolve())], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", code, str(run.path.resolve())],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ours},
+    )  # fmt: skip
     lines = done.stdout.split()
     return float(lines[-1]) if done.returncode == 0 and lines else None
 

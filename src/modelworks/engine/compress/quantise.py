@@ -77,7 +77,7 @@ def _best(parent: Parent) -> Kernels:
         return "float32"
     bound = max(tried["float32"].lost, 0.0) + TOLERANCE
     good = [kernel for kernel, row in tried.items() if row.lost <= bound]
-    return min(good or ["float32"], key=lambda kernel: tried[kernel].latency_share)
+    return min(good, key=lambda kernel: tried[kernel].latency_share, default=EIGHT[0])
 
 
 def quantise(
@@ -250,17 +250,17 @@ def _wider(range_: tuple[float, float], values: Tensor) -> tuple[float, float]:
 
 
 def _seconds(module: Callable[[Any], Any], x: Any) -> float:
-    """Of one call: the fastest of several rounds, for others may have the processor."""
+    """Processor time of one call on one thread: the fastest of several rounds. Others may have the processor."""
     best = float("inf")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         module(x)
         for _ in range(7):
-            started = time.perf_counter()
+            started = time.thread_time()
             for _ in range(10):
                 module(x)
-            best = min(best, (time.perf_counter() - started) / 10)
+            best = min(best, (time.thread_time() - started) / 10)
     finally:
         torch.set_num_threads(threads)
     return best

@@ -83,8 +83,8 @@ MEASURED = {
     "quality": "the primary metric on the split named, with its 95 % interval by bootstrap",
     "lost": "points (hundredths) of a metric that is a share, points of others, per cent of one that is better"
     " when lower; the worse of validation and test",
-    "latency_ms": "one row on one thread, mean over four rows of the fastest of several rounds; of a language"
-    " model, one token after 64 others; latency_share is of the parent's, taken in turns with it",
+    "latency_ms": "processor time of one row on one thread, mean over four rows of the fastest of several rounds;"
+    " of a language model, one token after 64 others; latency_share is of the parent's, taken in turns with it",
     "max_difference": "the largest difference between the parent's and this network's answers to 100 rows",
     "memory_mb": "most resident memory of a process of its own that loads the Run and answers one row",
 }
