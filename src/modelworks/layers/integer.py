@@ -85,7 +85,8 @@ class _Integer(nn.Module):
         scale_O = self._scale_O.detach().double()
         zero_O = torch.zeros(len(scale_O), dtype=torch.long)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch means to replace its quantised tensors one day
+            # torch means to replace its quantised tensors one day, and says so once, at the first one that is made.
+            warnings.simplefilter("ignore")
             return torch._make_per_channel_quantized_tensor(self._whole.contiguous(), scale_O, zero_O, 0)
 
     def _plain(self, x: Tensor) -> bool:
@@ -173,9 +174,7 @@ class IntegerConv(_Integer):
             shape: Sequence[Any] = (self.stride, self.padding, self.dilation)
             self._packed = torch.ops.quantized.conv2d_prepack(self._quantised(), bias, *shape, self.groups)
         scale, zero = quantisation(self.inputs, 8 if vnni() else 7)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            x_NIHW = torch.quantize_per_tensor(x, scale, zero, torch.quint8)
+        x_NIHW = torch.quantize_per_tensor(x, scale, zero, torch.quint8)
         y_NOHW = torch.ops.quantized.conv2d(x_NIHW, self._packed, *quantisation(self.outputs, 8))
         return y_NOHW.dequantize()
 
