@@ -86,16 +86,16 @@ function entities(found, row) {
   const tight = steps.every((one) => [...one].length === 1);
   const text = h("p", { class: "passage marked" });
   const types = [...new Set(found.map((one) => one.type))].sort();
-  const between = tight ? "" : " ";
   let at = 0;
-  const words = (from, to) => (from > 0 ? between : "") + steps.slice(from, to).join(between);
+  const before = (step) => (tight || step === 0 || /^[.,;:!?)\]}]/.test(steps[step]) ? "" : " ");
+  const words = (from, to) => steps.slice(from, to).map((one, index) => (index ? before(from + index) : "") + one).join("");
   for (const one of [...found].sort((a, b) => a.start - b.start)) {
-    if (one.start > at) text.append(words(at, one.start));
-    if (one.start > 0) text.append(between);
+    if (one.start > at) text.append(before(at), words(at, one.start));
+    text.append(before(one.start));
     const colour = `kind-${types.indexOf(one.type) % 6}`;
-    text.append(h("mark", { class: colour }, steps.slice(one.start, one.end).join(between), h("span", { class: "type" }, one.type)));
+    text.append(h("mark", { class: colour }, words(one.start, one.end), " ", h("span", { class: "type" }, one.type)));
     at = one.end;
   }
-  if (at < steps.length) text.append(words(at, steps.length));
+  if (at < steps.length) text.append(before(at), words(at, steps.length));
   return h("section", {}, h("h3", { t: "entities" }), text, found.length ? null : h("p", { class: "soft", t: "noEntity" }));
 }

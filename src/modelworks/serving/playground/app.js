@@ -44,8 +44,10 @@ function open() {
   try { name = decodeURIComponent(location.hash.slice(1)); } catch { /* no name of ours */ }
   const model = known.find((one) => one.name === name) || known[0];
   for (const link of list.children) {
-    if (link.textContent === model.name) link.setAttribute("aria-current", "page");
+    const here = link.textContent === model.name;
+    if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    if (here) link.scrollIntoView({ block: "nearest", inline: "center" });
   }
   document.title = `${model.name} · modelworks`;
   if (!views.has(model.name)) views.set(model.name, view(model));
@@ -61,7 +63,7 @@ function view(model) {
   return h("article", {},
     h("div", { class: "about" }, h("h1", {}, model.name), h("p", { class: "soft" },
       h("span", {}, `${model.task}`), knows(model.task) ? [" · ", h("span", { t: model.task })] : null,
-      value === null ? null : [" · ", h("span", { t: [span ? "metricRange" : "metric", told] }), " ", h("span", { t: ["onTest", { split: metric.split || "test" }] })])),
+      value === null ? null : [" · ", h("span", { t: [span ? "metricRange" : "metric", told] }), h("span", { t: ["onTest", { split: metric.split || "test" }] })])),
     model.kind === "language" ? writes(model) : form(model));
 }
 

@@ -53,7 +53,7 @@ function cards(model, controls, key, ask) {
 
 function single(model) {
   const controls = model.inputs.map(control);
-  return cards(model, controls, model.task === "translate" ? "translate" : "ask", async (signal) => {
+  return cards(model, controls, model.task === "translate" ? "doTranslate" : "ask", async (signal) => {
     const row = await given(controls);
     const { answer, ms } = await predict(model.name, row, signal);
     return [shown(model, answer, row), latency(ms)];
@@ -64,11 +64,19 @@ function single(model) {
 async function given(controls) {
   const row = {};
   for (const one of controls) {
+    if (one.field.validity.badInput) {
+      one.focus();
+      throw new Trouble("noNumber", { name: one.input.name });
+    }
     row[one.input.name] = await one.value();
     if (row[one.input.name] === null && !one.input.missing_allowed) {
       one.focus();
       throw new Trouble("required", { name: one.input.name });
     }
+  }
+  if (Object.values(row).every((value) => value === null)) {
+    controls[0].focus();
+    throw new Trouble("required", { name: controls[0].input.name });
   }
   return row;
 }

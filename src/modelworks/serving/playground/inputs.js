@@ -69,7 +69,8 @@ function text(input, id) {
 
 function words(input, id) {
   const made = text(input, id);
-  const joined = (value) => (Array.isArray(value) ? value.join(input.cut === "char" ? "" : " ") : shown(value));
+  const between = input.cut === "char" ? "" : " ";
+  const joined = (value) => (Array.isArray(value) ? value : shown(value).split("|")).join(between); // an audit's examples have bars
   made.field.placeholder = joined(input.example).slice(0, 300);
   return {
     ...made,
@@ -86,13 +87,13 @@ function tags(input, id) {
 export function drop(id, accept, key, take) {
   const field = h("input", { id, type: "file", accept, class: "covered" });
   const place = h("label", { class: "drop", htmlFor: id }, field, h("span", { t: key }));
-  field.addEventListener("change", () => { if (field.files[0]) take(field.files[0]); field.value = ""; });
+  field.addEventListener("change", () => { if (field.files[0]) take(field.files[0], [...field.files]); field.value = ""; });
   place.addEventListener("dragover", (event) => { event.preventDefault(); place.classList.add("over"); });
   place.addEventListener("dragleave", () => place.classList.remove("over"));
   place.addEventListener("drop", (event) => {
     event.preventDefault();
     place.classList.remove("over");
-    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0], [...event.dataTransfer.files]);
   });
   return { field, place };
 }
@@ -131,7 +132,7 @@ function image(input, id) {
 
   return {
     field, wide: true, body: h("div", { class: "with-file" }, place, remove), pasted, clear,
-    value: async () => (file ? base64(file) : null),
+    value: async () => (file ? sent(input, file) : null),
     fill: (value) => take(blob(value, "image/png")),
   };
 }
@@ -165,7 +166,7 @@ function audio(input, id) {
       stop = null;
       say(button.lastChild, "record");
       button.classList.remove("on");
-      take(await ending());
+      take(await readable(await ending(), input.rate)); // as it will be asked, and with a length that players know
       return;
     }
     try {
@@ -187,7 +188,7 @@ function audio(input, id) {
     body: h("div", { class: "with-file" }, place, h("div", { class: "line" }, button, player, remove), wrong),
     value: async () => {
       if (stop) await toggle();
-      return file ? base64(await readable(file, input.rate)) : null;
+      return file ? sent(input, file) : null;
     },
     fill: (value) => take(blob(value, "audio/wav")),
   };
@@ -201,6 +202,9 @@ const short = (value) => String(Number(Number(value).toPrecision(4)));
 function blob(text, type) {
   return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
 }
+
+// What a file input's column is sent as.
+export const sent = async (input, file) => base64(input.kind === "audio" ? await readable(file, input.rate) : file);
 
 function base64(file) {
   return new Promise((resolve, reject) => {

@@ -1,30 +1,31 @@
-// Table: a CSV file of many rows, asked piece by piece, and its answers as a CSV file to keep.
+// Table: a CSV file of many rows, or many files, asked piece by piece, and its answers as a CSV file to keep.
 
 import { wrong } from "./answers.js";
 import { announce, download, h, say } from "./dom.js";
-import { drop } from "./inputs.js";
+import { drop, sent } from "./inputs.js";
 import { Trouble, predict } from "./server.js";
 
 const PIECE = 200; // rows a request
+const FILES = 8; // pictures or sounds a request
 const SHOWN = 8;
 const PATIENCE = 20; // a busy server is asked again so often
 
 export function table(model) {
   const names = model.inputs.map((input) => input.name);
+  const [first] = model.inputs;
+  const takesFiles = names.length === 1 && ["image", "audio"].includes(first.kind);
   const out = h("div", { class: "answer", "aria-live": "polite" });
-  const { field, place } = drop("table-file", ".csv,text/csv", "dropTable", take);
+  const id = `table-${encodeURIComponent(model.name)}`;
+  const { field, place } = takesFiles ? drop(id, `${first.kind}/*`, "dropFiles", take) : drop(id, ".csv,text/csv", "dropTable", take);
+  field.multiple = takesFiles;
   let running = null;
 
-  async function take(file) {
+  async function take(file, files) {
     running?.abort();
     const mine = (running = new AbortController());
     try {
-      const rows = parse(await file.text());
-      const header = rows.shift() || [];
-      const known = names.filter((name) => header.includes(name));
-      if (!rows.length) throw new Trouble("noRows");
-      if (!known.length) throw new Trouble("noColumn", { columns: names.join(", "), found: header.slice(0, 8).join(", ") });
-      await score(model, file.name, header, rows, known, out, mine);
+      const asked = takesFiles ? ofFiles(first, files) : await ofTable(names, file);
+      await score(model, asked, out, mine);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof Trouble)) throw error;
@@ -32,20 +33,35 @@ export function table(model) {
     }
   }
 
-  field.setAttribute("aria-describedby", "table-help");
-  return h("details", { class: "card batch" }, h("summary", { t: "batch" }),
-    h("p", { class: "soft", id: "table-help", t: ["batchHelp", { columns: names.join(", ") }] }), place, out);
+  field.setAttribute("aria-describedby", `${id}-help`);
+  const help = takesFiles ? "filesHelp" : ["batchHelp", { columns: names.join(", ") }];
+  return h("details", { class: "card batch" }, h("summary", { t: "batch" }), h("p", { class: "soft", id: `${id}-help`, t: help }), place, out);
 }
 
-async function score(model, name, header, rows, known, out, control) {
+// What is asked: { name, header, rows of cells, piece, question(cells, number) → a row as /predict takes it }
+async function ofTable(names, file) {
+  const rows = parse(await file.text());
+  const header = rows.shift() || [];
+  const known = names.filter((name) => header.includes(name));
+  if (!rows.length) throw new Trouble("noRows");
+  if (!known.length) throw new Trouble("noColumn", { columns: names.join(", "), found: header.slice(0, 8).join(", ") });
+  const question = (cells) => Object.fromEntries(known.map((one) => [one, cells[header.indexOf(one)] || null]));
+  return { name: file.name, header, rows, piece: PIECE, question };
+}
+
+function ofFiles(input, files) {
+  const question = async (_, number) => ({ [input.name]: await sent(input, files[number]) });
+  return { name: "files", header: ["file"], rows: files.map((file) => [file.name]), piece: FILES, question };
+}
+
+async function score(model, { name, header, rows, piece, question }, out, control) {
   const progress = h("progress", { max: rows.length, value: 0, tLabel: "answer" });
   const line = h("p", { t: ["rowsDone", { done: 0, rows: rows.length }] });
   const stop = h("button", { type: "button", t: "stop", onclick: () => control.abort() });
   out.replaceChildren(line, progress, stop);
   const answers = [];
-  for (let start = 0; start < rows.length && !control.signal.aborted; start += PIECE) {
-    const asked = rows.slice(start, start + PIECE)
-      .map((cells) => Object.fromEntries(known.map((one) => [one, cells[header.indexOf(one)] || null])));
+  for (let start = 0; start < rows.length && !control.signal.aborted; start += piece) {
+    const asked = await Promise.all(rows.slice(start, start + piece).map((cells, index) => question(cells, start + index)));
     try {
       answers.push(...(await patient(model.name, asked, control.signal)));
     } catch (error) {
@@ -96,7 +112,7 @@ const written = (value) => (value === null || value === undefined ? "" : typeof 
 const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
 function preview(columns, cells) {
-  const short = (text) => (text.length > 60 ? `${text.slice(0, 57)}…` : text);
+  const short = (text) => (/^-?\d+\.\d{5,}$/.test(text) ? Number(text).toFixed(4) : text.length > 60 ? `${text.slice(0, 57)}…` : text);
   return h("div", { class: "scrolls", tabIndex: 0 }, h("table", {},
     h("caption", { t: ["firstRows", { count: Math.min(SHOWN, cells.length) }] }),
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
