@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
+from modelworks.engine.compress.graph import groups
+from modelworks.engine.compress.prune import narrow, shape
 from modelworks.engine.exchange.foreign import Foreign, read, write
 from modelworks.layers.head import Head
 from modelworks.layers.token_head import TokenHead
@@ -232,6 +234,22 @@ def test_there_and_back(settings: dict[str, Any], tmp_path: Path) -> None:
     back = Ours(foreign)
     x = {"x": tokens()}
     torch.testing.assert_close(back.model(x), network.model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_pruned_network_is_written_as_it_is_now(tmp_path: Path) -> None:
+    network, model = saved(tmp_path / "whole", **{**LLAMA, "kv_heads": 2})
+    shape(network, {"blocks": {"model.blocks": [1]}})
+    found = groups(network)
+    narrow(network, [(group, torch.arange(group.count // 2)) for group in found])
+    write(tmp_path / "hf", network, model, LANGUAGE, size=SIZE, length=LENGTH)
+    back = Ours(read(tmp_path / "hf"))
+    assert len(back.model.blocks) == 1
+    x = {"x": tokens()}
+    torch.testing.assert_close(back.model(x), network.model(x), atol=1e-5, rtol=1e-4)
+    uneven, _ = saved(tmp_path / "again", **{**LLAMA, "kv_heads": 2})
+    narrow(uneven, [(group, torch.arange(group.count // 2)) for group in groups(uneven)[:1]])
+    with pytest.raises(UserError, match="blocks of different sizes"):
+        write(tmp_path / "no", uneven, model, LANGUAGE, size=SIZE, length=LENGTH)
 
 
 def test_what_cannot_be_expressed_is_named(tmp_path: Path) -> None:

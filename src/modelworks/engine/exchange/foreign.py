@@ -28,6 +28,7 @@ from modelworks.core.kinds import find
 from modelworks.core.model import Model
 from modelworks.core.settings import read as read_settings
 from modelworks.core.settings import to_tree
+from modelworks.engine.exchange.shapes import as_built
 from modelworks.models._foreign import Config, Part
 
 _FILES = ("gpt2", "llama", "nanochat", "bert", "vit")
@@ -274,6 +275,7 @@ def write(
     """A folder that transformers opens: config.json, model.safetensors, tokenizer files. Returns the name of the
     class that it is for. `task`: the task's settings (`kind`, `tied`, `softcap`); `tokens`: special tokens for
     tokenizer_config.json. Raises UserError naming the settings that no class there can express."""
+    model = as_built(model, network)
     architecture = _home(model, task)
     tied, kind = bool(task.get("tied")), str(task.get("kind", ""))
     state = network.state_dict()

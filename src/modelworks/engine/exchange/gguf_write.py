@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from modelworks.core.errors import UserError
 from modelworks.engine.exchange.foreign import unpacked
 from modelworks.engine.exchange.gguf import NAMES, PRE_TOKENIZERS
+from modelworks.engine.exchange.shapes import as_built
 from modelworks.models import _foreign_llama
 from modelworks.models._foreign import pairs
 from modelworks.models.transformer import Transformer
@@ -43,6 +44,7 @@ def write(
     `dtype`: of the matrices; norms and biases stay float32. Raises UserError naming what has no place."""
     if dtype not in (torch.float32, torch.float16):
         raise UserError(f"GGUF is written in float32 or float16, not {dtype}")
+    model = as_built(model, network)
     if not isinstance(model, Transformer) or (odd := _foreign_llama.refusals(model, task)):
         why = ", ".join(odd) if isinstance(model, Transformer) else f"model {model.kind}"
         raise UserError(f"llama.cpp has no place for this model: {why}", "settings of preset: llama or qwen")

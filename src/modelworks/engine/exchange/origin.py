@@ -64,11 +64,21 @@ def read(init: str) -> Start:
     assert recipe.task is not None
     return Start(
         str(run.path),
-        to_tree(recipe.model),
+        to_tree(_model(run, recipe.model)),
         recipe.task,
         run.fields(),
         lambda: _weights(run),
     )
+
+
+def _model(run: RunFolder, model: Any) -> Any:
+    """A Run's model, as it is where it was pruned."""
+    if not (run.path / "compression.json").exists():
+        return model
+    from modelworks.engine.exchange.shapes import as_built
+    from modelworks.engine.predictor import Predictor
+
+    return as_built(model, Predictor.load(run).network)
 
 
 def _weights(run: RunFolder) -> dict[str, Tensor]:
