@@ -56,7 +56,7 @@ def server(
             list(map(str, command)), stdout=file, stderr=file, env=environment, start_new_session=True
         )
         try:
-            for _ in range(600):
+            for _ in range(1200):
                 time.sleep(0.1)
                 if process.poll() is not None:
                     break

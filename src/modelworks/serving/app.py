@@ -179,14 +179,14 @@ class App:
                 413, f"a body of {announced:,} bytes; the most is {most:,}", {"Connection": "close"}
             )
         if self.held + announced > self.front.held:
-            raise Refused(429, "too many bodies wait already", {"Retry-After": "1", "Connection": "close"})
+            raise Refused(429, "too many bodies wait already", {"Retry-After": "1"})
         message = await receive()
         if message["type"] == "http.disconnect":
             raise asyncio.CancelledError
         if not message.get("more_body"):
             body = message.get("body", b"")
             if len(body) > most:
-                raise Refused(413, f"a body of more than {most:,} bytes", {"Connection": "close"})
+                raise Refused(413, f"a body of more than {most:,} bytes")
             self.held += len(body)
             return body
         parts, size = [message.get("body", b"")], len(message.get("body", b""))
@@ -202,11 +202,9 @@ class App:
                     size += len(part)
                     self.held += len(part)
                     if size > most:
-                        raise Refused(413, f"a body of more than {most:,} bytes", {"Connection": "close"})
+                        raise Refused(413, f"a body of more than {most:,} bytes")
                     if self.held > self.front.held:
-                        raise Refused(
-                            429, "too many bodies wait already", {"Retry-After": "1", "Connection": "close"}
-                        )
+                        raise Refused(429, "too many bodies wait already", {"Retry-After": "1"})
         except TimeoutError:
             self.held -= size
             raise Refused(408, "the body did not come in time", {"Connection": "close"}) from None

@@ -233,7 +233,7 @@ class Model:
                 worker.flight[job.number] = ([job], time.monotonic())
                 worker.send(Frame(job.form, job.number, job.meta["meta"], job.body))
                 continue
-            if worker.flight and not self._worth(worker):
+            if worker.flight and (self._risky(worker) or not self._worth(worker)):
                 return
             if self._gathering():
                 return
@@ -243,6 +243,12 @@ class Model:
                 worker.flight[self._numbers] = (batch, time.monotonic())
                 items = [[job.form, job.content_type, len(job.body), job.more] for job in batch]
                 worker.send(Frame("predict", self._numbers, {"items": items}), [job.body for job in batch])
+
+    def _risky(self, worker: Process) -> bool:
+        """Whether a request that a worker may have died over is there or next: it goes with no other."""
+        return bool(self.waiting[0].attempts) or any(
+            job.attempts for batch, _ in worker.flight.values() for job in batch
+        )
 
     def _worth(self, worker: Process) -> bool:
         """Whether a batch should go before the one with the worker is answered: one as large, so that the worker never

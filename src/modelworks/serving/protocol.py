@@ -23,18 +23,24 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._size = 0
-        self._heading = True
+        self._heading = self._began = False
         self.since = asyncio.get_running_loop().time()
         """When the head that has not ended began; 0 where there is none."""
 
     def data_received(self, data: bytes) -> None:
-        if self._heading and not self.since:
-            self.since = self.loop.time()
+        self._began = False
         super().data_received(data)
-        if self._heading and self.parser is not None:
+        # Of the data in which a head begins it is not known how much is the head's: as much as one read, at most.
+        if self._heading and not self._began and self.parser is not None:
             self._size += len(data)
             if self._size > HEAD_MOST:
                 self._refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._heading = self._began = True
+        self._size = 0
+        self.since = self.since or self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -46,10 +52,6 @@ class Protocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_MOST:
             raise TooLong
         super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._heading = True
 
     def send_400_response(self, msg: str) -> None:
         # httptools tells of any exception in a callback as one of its own.
