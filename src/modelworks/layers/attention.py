@@ -120,24 +120,8 @@ class Attention(nn.Module):
                 span.first.append(v_BTGE)
             else:
                 v_BTGE.lerp_(span.first[0], self.share)
-        k_BGNE, v_BGNE = span.put(layer, qkv_BTAE[:, :, H:])
-        q_BTHE = qkv_BTAE[:, :, :H]
-        if T == 1:  # the query heads that share keys are read as steps: nothing is repeated
-            q_BGRE = q_BTHE.reshape(B, G, H // G, E)
-            mask = span.mask
-            if mask is not None and mask.shape[1] == H:
-                mask = mask.view(-1, G, H // G, mask.shape[-1])
-            y_BGRE = F.scaled_dot_product_attention(q_BGRE, k_BGNE, v_BGNE, attn_mask=mask)
-            return self.out(y_BGRE.reshape(B, 1, H * E).to(x_BTD.dtype))
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BTHE.transpose(1, 2),
-            k_BGNE,
-            v_BGNE,
-            attn_mask=span.mask,
-            is_causal=span.causal,
-            enable_gqa=G != H,
-        )
-        return self.out(y_BHTE.transpose(1, 2).reshape(B, T, H * E).to(x_BTD.dtype))
+        y_BTHE = span.attend(layer, qkv_BTAE[:, :, :H], qkv_BTAE[:, :, H:])
+        return self.out(y_BTHE.reshape(B, T, H * E).to(x_BTD.dtype))
 
     def _normed(self, qk_BTAE: Tensor) -> Tensor:
         """Queries and keys, normed where they are."""

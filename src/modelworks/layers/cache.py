@@ -12,12 +12,13 @@ value heads, C = 2·G (keys, then values), S slots, T new steps, N slots looked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from modelworks.core.errors import UserError
+from modelworks.layers.look import Band, blocks, look, lowest
 from modelworks.layers.position import Position, Rotary
 
 
@@ -41,6 +42,8 @@ class Cache:
         self.lengths = [0] * rows
         self.token_BS: Tensor | None = None
         """The tokens themselves, for models that look at the runs they form."""
+        self.band: Band | None = None
+        """Masks, made when they are first wanted."""
 
     @property
     def rows(self) -> int:
@@ -81,7 +84,7 @@ class Cache:
         """Keep the tokens too; `none` stands for what is before the first."""
         shape = (self.rows, self.slots + 1)
         self.token_BS = torch.full(shape, none, dtype=torch.int64, device=self.kv_LBCSE.device)
-        self._none = none
+        self.none = none
 
     def follow(self, token_BT: Tensor, back: int) -> Tensor:
         """The `back` tokens before these new ones, (B, back), which are kept; `lengths` stay, for `span` moves them."""
@@ -89,7 +92,7 @@ class Cache:
             raise ValueError("this cache does not keep tokens")
         length_B1 = self.length_B[:, None]
         at_BP = length_B1 + torch.arange(-back, 0, device=token_BT.device)
-        before_BP = self.token_BS.gather(1, at_BP.clamp(min=0)).masked_fill(at_BP < 0, self._none)
+        before_BP = self.token_BS.gather(1, at_BP.clamp(min=0)).masked_fill(at_BP < 0, self.none)
         at_BT = length_B1 + torch.arange(token_BT.shape[1], device=token_BT.device)
         self.token_BS.scatter_(1, at_BT.clamp(max=self.slots), token_BT)
         return before_BP
@@ -104,6 +107,16 @@ class Cache:
         if all(n == steps for n in new) and before.count(before[0]) == len(before):
             return _even(self, before[0], steps, position, blend)
         return _ragged(self, before, new, steps, position, blend)
+
+
+class Part(NamedTuple):
+    """Some of a pass's steps, and what they look at."""
+
+    steps: int
+    keys: Sequence[Tensor]
+    """Of each layer, (B, G, N, E)."""
+    values: Sequence[Tensor]
+    mask: Tensor | None
 
 
 class Span:
@@ -122,14 +135,28 @@ class Span:
         self.places: tuple[Tensor, Tensor] | None = None
         self.keys: Sequence[Tensor] = ()
         self.values: Sequence[Tensor] = ()
+        self.parts: Sequence[Part] = ()
+        """Steps that are read one part after another; none: all together."""
+        self.flat = False
+        """The batch's rows are the steps, of any rows of the cache."""
 
-    def put(self, layer: int, kv_BTCE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values; all that this layer looks at, (B, G, N, E) each."""
+    def attend(self, layer: int, q_BTHE: Tensor, kv_BTCE: Tensor) -> Tensor:
+        """Store the new keys and values; what each new step sees, (B, T, H, E)."""
+        if self.flat:
+            q_BTHE, kv_BTCE = q_BTHE.transpose(0, 1), kv_BTCE.transpose(0, 1)
         if self.places is None:
             self.write[layer].copy_(kv_BTCE)
         else:
             self.write[layer].index_put_(self.places, kv_BTCE)
-        return self.keys[layer], self.values[layer]
+        if not self.parts:
+            return look(q_BTHE, self.keys[layer], self.values[layer], self.mask, self.causal)
+        queries = q_BTHE.split([part.steps for part in self.parts], 1)
+        seen = [
+            look(q_BPHE, part.keys[layer], part.values[layer], part.mask)
+            for q_BPHE, part in zip(queries, self.parts, strict=True)
+        ]
+        y_BTHE = seen[0] if len(seen) == 1 else torch.cat(seen, 1)
+        return y_BTHE.transpose(0, 1) if self.flat else y_BTHE
 
 
 def _even(cache: Cache, start: int, steps: int, position: Position, blend: bool) -> Span:
@@ -139,7 +166,14 @@ def _even(cache: Cache, start: int, steps: int, position: Position, blend: bool)
     kv, G = cache.kv_LBCSE, cache.heads
     mask, causal = None, False
     hidden = steps > 1  # a single step sees all there is within its window
-    if hidden and start == 0 and position.name != "alibi" and (window is None or window >= steps):
+    parts: list[Part] = []
+    if hidden and kv.device.type == "cpu":
+        band = cache.band = cache.band or Band(position, kv.dtype, kv.device)
+        for first, last in blocks(start, stop):
+            seen = slice(lowest(first, position), last)
+            keys, values = kv[:, :, :G, seen].unbind(0), kv[:, :, G:, seen].unbind(0)
+            parts.append(Part(last - first, keys, values, band.mask(first, last)))
+    elif hidden and start == 0 and position.name != "alibi" and (window is None or window >= steps):
         causal = True
     elif hidden or position.name == "alibi":
         at_T = torch.arange(start, stop, device=kv.device)
@@ -152,6 +186,7 @@ def _even(cache: Cache, start: int, steps: int, position: Position, blend: bool)
     table_TD = position.table(stop, kv)
     span.added = None if table_TD is None else table_TD[start:]
     span.write = kv[:, :, :, start:stop].transpose(2, 3).unbind(0)
+    span.parts = parts
     span.keys = kv[:, :, :G, low:stop].unbind(0)
     span.values = kv[:, :, G:, low:stop].unbind(0)
     return span

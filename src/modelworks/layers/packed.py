@@ -27,6 +27,9 @@ MANY = 8
 """Rows up to which it is faster than weights that are bfloat16 already; larger batches are worth keeping them so."""
 STRIDE = 16
 """torch's int8 product reads its inputs so many at a time, also beyond their end: widths are filled up with zeros."""
+DEEP = 1024
+"""Inputs above which oneDNN adds the products of one row in another order than those of more rows: a lone row is
+read as two there, which takes as long, so that a row's result never depends on how many there are."""
 BEST = 64
 """Outputs of a head that are computed again exactly: those that a choice is made among."""
 
@@ -70,8 +73,15 @@ class PackedLinear(nn.Module):
     def _float(self, x: Tensor) -> Tensor:
         x = x.to(self._weight.dtype)
         if self._onednn:
-            return torch.ops.mkldnn._linear_pointwise.default(x, self._weight, None, "none", [], "")
+            return self._product(x, self._weight)
         return F.linear(x, self._weight)
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        if self.in_features > DEEP and x.numel() == self.in_features:
+            twice_2I = x.reshape(1, -1).expand(2, -1)
+            y_2O = torch.ops.mkldnn._linear_pointwise.default(twice_2I, weight, None, "none", [], "")
+            return y_2O[:1].view(*x.shape[:-1], self.out_features)
+        return torch.ops.mkldnn._linear_pointwise.default(x, weight, None, "none", [], "")
 
     def _int8(self, x: Tensor) -> Tensor:
         assert self._scale_O is not None
@@ -152,7 +162,8 @@ class PackedHead(nn.Module):
             # A few rows at a time: each brings BEST rows of the table.
             parts = zip(logits_NV.split(FEW), best_NC.split(FEW), x_ND.split(FEW), strict=True)
             for some_NV, some_NC, some_ND in parts:
-                some_NV.scatter_(1, some_NC, (self._rows(some_NC) @ some_ND[:, :, None])[:, :, 0])
+                # Not by a matrix product: MKL's adds the products of one row in another order than of many.
+                some_NV.scatter_(1, some_NC, torch.linalg.vecdot(self._rows(some_NC), some_ND[:, None]))
         if self.softcap is not None:
             logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
         return logits_NV.view(*features.shape[:-1], -1)

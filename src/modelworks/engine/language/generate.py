@@ -70,7 +70,9 @@ class Counts:
 
 
 @dataclass
-class _Row:
+class Row:
+    """A text that is being written."""
+
     number: int
     ids: list[int]
     """Prompt and answer."""
@@ -165,13 +167,9 @@ class Generator:
     ) -> Iterator[Chunk]:
         """Chunks as they come. `numbers`: each row's own, which with the seed makes its draws; else 0, 1, 2 …"""
         sampling = sampling or Sampling()
-        checked = [self._checked(row, prompt) for row, prompt in enumerate(prompts)]
-        unknown = [code for code in sampling.logit_bias if not 0 <= code < self.size]
-        if unknown:
-            raise UserError(
-                f"logit_bias: there is no token {unknown[0]}", f"ids go from 0 to {self.size - 1}"
-            )
-        grammar = self._grammar(sampling)
+        checked = [self.checked(row, prompt) for row, prompt in enumerate(prompts)]
+        self.biased(sampling)
+        grammar = self.grammar(sampling)
         rows = []
         for number, ids in enumerate(checked):
             left = min(sampling.max_tokens, self.context - len(ids))
@@ -180,7 +178,7 @@ class Generator:
             text = TextStream(self.field.decode, ids, sampling.stop)
             state = grammar.start() if grammar else None
             lookup = Lookup(ids) if sampling.guesses(len(checked)) and self.draft is None else None
-            rows.append(_Row(number, ids, left, uniform, text, state, lookup))
+            rows.append(Row(number, ids, left, uniform, text, state, lookup))
         return self._stream(rows, sampling) if rows else iter(())
 
     @torch.inference_mode()
@@ -197,7 +195,7 @@ class Generator:
         """For each prompt its `best` continuations by beam search, best first (see beam.py)."""
         if not 1 <= best <= beams:
             raise UserError(f"the best {best} of {beams} beams", "1 ≤ best ≤ beams")
-        rows = [self._checked(row, prompt) for row, prompt in enumerate(prompts)]
+        rows = [self.checked(row, prompt) for row, prompt in enumerate(prompts)]
         if not rows:
             return []
         longest = max(map(len, rows))
@@ -217,7 +215,8 @@ class Generator:
             first_BV, step, beams=beams, end=ends, max_tokens=most, length_penalty=length_penalty, best=best
         )
 
-    def _checked(self, row: int, prompt: Sequence[int]) -> list[int]:
+    def checked(self, row: int, prompt: Sequence[int]) -> list[int]:
+        """A prompt's tokens, with what begins a text; raises UserError where they cannot be continued."""
         ids = [int(token) for token in prompt]
         if self.begin >= 0 and ids[:1] != [self.begin]:
             ids.insert(0, self.begin)
@@ -233,7 +232,16 @@ class Generator:
             )
         return ids
 
-    def _grammar(self, sampling: Sampling) -> Grammar | None:
+    def biased(self, sampling: Sampling) -> None:
+        """Raises UserError where logit_bias names a token that there is not."""
+        unknown = [code for code in sampling.logit_bias if not 0 <= code < self.size]
+        if unknown:
+            raise UserError(
+                f"logit_bias: there is no token {unknown[0]}", f"ids go from 0 to {self.size - 1}"
+            )
+
+    def grammar(self, sampling: Sampling) -> Grammar | None:
+        """What answers are bound by, if they are."""
         if sampling.json_schema is None and sampling.regex is None:
             return None
         if self._vocabulary is None:
@@ -242,7 +250,7 @@ class Generator:
 
     # ------------------------------------------------------------------ the loop
     @torch.inference_mode()
-    def _stream(self, rows: list[_Row], sampling: Sampling) -> Iterator[Chunk]:
+    def _stream(self, rows: list[Row], sampling: Sampling) -> Iterator[Chunk]:
         cache = self._cache_for([row.ids for row in rows], max(len(row.ids) + row.left for row in rows))
         ends = frozenset(sampling.stop_tokens) | (
             frozenset() if sampling.ignore_end or self.end < 0 else frozenset([self.end])
@@ -281,7 +289,7 @@ class Generator:
     def _choose(
         self,
         logits_BWV: Tensor,
-        rows: list[_Row],
+        rows: list[Row],
         guesses: list[list[int]],
         sampler: Sampler,
         ends: frozenset[int],
@@ -316,7 +324,7 @@ class Generator:
             if not going:
                 return
 
-    def _read(self, cache: Any, rows: list[_Row], guesses: list[list[int]]) -> Tensor:
+    def _read(self, cache: Any, rows: list[Row], guesses: list[list[int]]) -> Tensor:
         """Read what each row has not read yet, and its guesses; features where tokens are chosen."""
         fresh = [row.ids[n:] for row, n in zip(rows, cache.lengths, strict=True)]
         self.counts.passes += 1
@@ -332,7 +340,7 @@ class Generator:
         both = [new + guess for new, guess in zip(fresh, guesses, strict=True)]
         return read(self.network, name, cache, both, wanted)
 
-    def _guess(self, rows: list[_Row], sampling: Sampling) -> list[list[int]]:
+    def _guess(self, rows: list[Row], sampling: Sampling) -> list[list[int]]:
         """For each row, tokens that may come next; never so many that the last pass would write too many."""
         if self.draft is not None:
             most = [min(sampling.draft, row.left - 1) for row in rows]
