@@ -21,6 +21,7 @@ from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.engine.network import prepare_batch
 from modelworks.engine.predictor import Predictor
+from modelworks.layers.integer import IntegerConv, IntegerLinear
 
 BATCH = "batch"
 NOISE = "noise"
@@ -82,11 +83,13 @@ class Graph(nn.Module):
         return self.task.exported(self.network, prepare_batch(stored, self.fields, device))
 
     def said(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the Run itself says of a batch, computed as it always is."""
+        """What the Run itself says of a batch; of layers of whole numbers, what they compute of floats: a graph holds
+        their weights, not their kernels (layers/integer.py)."""
         tensors = {
             name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in self.feeds(stored).items()
         }
-        return {name: value.numpy() for name, value in self._said(tensors).items()}
+        with torch.set_grad_enabled(self.integer):
+            return {name: value.detach().numpy() for name, value in self._said(tensors).items()}
 
     def trace(
         self, example: Mapping[str, np.ndarray], most: int | None = None

@@ -38,20 +38,29 @@ def write(graph: Any, program: Any, outputs: Any, folder: Path) -> dict[str, Any
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        try:
+        def made(partitioners: list[Any]) -> Any:
             edge = to_edge_transform_and_lower(
                 program,
-                partitioner=[XnnpackPartitioner()],
+                partitioner=partitioners,
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
             )
-            made = edge.to_executorch()
+            return edge, edge.to_executorch()
+
+        try:
+            try:
+                edge, finished = made([XnnpackPartitioner()])
+            except RuntimeError as error:
+                if "XNNPACK" not in str(error):
+                    raise
+                # XNNPACK cannot, for one, reshape what has two free sizes: the portable kernels can.
+                edge, finished = made([])
         except Exception as error:  # of any kind: the compiler has no common one
             reason = (str(error).strip().splitlines() or [""])[0][:300]
             raise UserError(
                 f"this network cannot be written for ExecuTorch: {type(error).__name__}: {reason}",
                 "--format onnx and torch take it",
             ) from error
-    (folder / FILE).write_bytes(made.buffer)
+    (folder / FILE).write_bytes(finished.buffer)
     nodes = [str(n.target) for n in edge.exported_program().graph.nodes if n.op == "call_function"]
     delegated = sum("executorch_call_delegate" in name for name in nodes)
     left = sorted({name for name in nodes if name.startswith("aten.")})
@@ -69,8 +78,14 @@ class Program:
         with _quiet():
             from executorch.runtime import Runtime
 
-            self.program = Runtime.get().load_program(path)
-            self.method = self.program.load_method("forward")
+            try:
+                self.program = Runtime.get().load_program(path)
+                self.method = self.program.load_method("forward")
+            except RuntimeError as error:
+                raise UserError(
+                    f"ExecuTorch's runtime lacks an operator of this network ({error})",
+                    "--format onnx and torch take it",
+                ) from error
         self.outputs = outputs
 
     def predict(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +94,12 @@ class Program:
         import torch
 
         assert self.method is not None
-        found = self.method.execute([torch.from_numpy(np.ascontiguousarray(a)) for a in feeds.values()])
+        try:
+            found = self.method.execute([torch.from_numpy(np.ascontiguousarray(a)) for a in feeds.values()])
+        except RuntimeError as error:
+            raise UserError(
+                f"ExecuTorch's runtime cannot run this network: {error}", "--format onnx and torch take it"
+            ) from error
         return {name: value.numpy().copy() for name, value in zip(self.outputs, found, strict=True)}
 
 
