@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not util.find_spec("fastapi"), reason="the extra `serve` is not installed"),
 ]
 HERE = Path(__file__).parent
-ROWS = ("shades", "tones", "reviews", "loans", "rents", "topics", "people", "likeness", "german")
+ROWS = ("shades", "tones", "reviews", "loans", "rents", "topics", "people", "likeness", "german", "gaps")
 WRITERS = ("tales", "talk") if util.find_spec("modelworks.serving.generation") else ()
 writes = pytest.mark.skipif(not WRITERS, reason="nothing here writes text")
 
@@ -258,6 +258,16 @@ def test_a_translation(tab: Tab) -> None:
     page.fill("textarea", "old tree red")
     assert tab.ask().splitlines()[0] == "Translation"
     assert page.is_visible("text=Copy")
+
+
+def test_gaps_are_filled(tab: Tab) -> None:
+    page = tab.open("gaps")
+    assert page.inner_text(".hint") == "Write [MASK] where something is missing."
+    page.fill("textarea", "The lovely [MASK] and the [MASK] owl went home.")
+    told = tab.ask().splitlines()
+    assert told[0] == "Prediction" and "[MASK]" not in told[1]
+    assert [line for line in told if line.startswith("Gap")] == ["Gap 1", "Gap 2"]
+    assert page.locator(".bars .chosen").count() == 2
 
 
 @writes

@@ -17,7 +17,8 @@ import time
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
-from modelworks.engine import usercode
+from modelworks.engine.language.ready import is_foreign
+from modelworks.serving import trust
 from modelworks.serving.engine import Engine, Options
 from modelworks.serving.wire import Broken, Channel, Frame
 
@@ -29,15 +30,21 @@ LANGUAGE = ("language", "instruct", "prefer")
 
 def open_engine(path: str, options: Options) -> Engine:
     """The engine that a Run wants."""
+    if is_foreign(path):
+        from modelworks.serving import generation
+
+        return generation.open(path, options)
     run = RunFolder.find(path)
-    own = usercode.files([run.recipe_tree(), run.json("fields/fields.json")])
-    if own and not options.code:
-        raise UserError(f"{run.path}: names code of its own ({own[0]})", "--trust-code, where you trust it")
+    trust.check(run, options.code)
     kind = run.recipe_tree().get("task", {}).get("kind")
     if kind in LANGUAGE:
         from modelworks.serving import generation
 
-        return generation.open(run, options)
+        return generation.open(path, options)
+    if kind == "mask":
+        from modelworks.serving import fill
+
+        return fill.open(run, options)
     from modelworks.serving import rows
 
     return rows.open(run, options)

@@ -10,6 +10,7 @@ export function shown(model, answer, row) {
   const prediction = answer.prediction;
   const parts = [];
   if (model.task === "tag" && Array.isArray(prediction)) parts.push(entities(prediction, row));
+  else if (answer.gaps) parts.push(passage("prediction", prediction), ...answer.gaps.map((gap, index) => bars(gap, Object.keys(gap)[0], ["gap", { number: index + 1 }])));
   else if (model.task === "translate") parts.push(passage("translation", prediction));
   else if (model.task === "multilabel" && Array.isArray(prediction)) parts.push(labels(prediction));
   else if (typeof prediction === "number") parts.push(headline(number(prediction), model.target));
@@ -32,7 +33,7 @@ export function number(value) {
 }
 
 // One bar a label, from none to all: the likeliest first.
-export function bars(probabilities, prediction) {
+export function bars(probabilities, prediction, title = "probability") {
   const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
   const chosen = new Set(Array.isArray(prediction) ? prediction.map(String) : [String(prediction)]);
   const list = h("ul", { class: "bars" }, sorted.slice(0, BARS).map(bar));
@@ -46,7 +47,7 @@ export function bars(probabilities, prediction) {
     list.append(...sorted.slice(BARS).map(bar));
     all.remove();
   } });
-  return h("section", {}, h("h3", { t: "probability" }), list, all);
+  return h("section", {}, h("h3", { t: title }), list, all);
 }
 
 const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;

@@ -64,7 +64,8 @@ function text(input, id) {
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) field.form?.requestSubmit();
   });
-  return { field, wide: true, value: () => (field.value.trim() ? field.value : null), fill: (value) => { field.value = shown(value); }, clear: () => { field.value = ""; } };
+  const hint = input.mask ? ["masked", { mask: input.mask }] : null;
+  return { field, hint, wide: true, value: () => (field.value.trim() ? field.value : null), fill: (value) => { field.value = shown(value); }, clear: () => { field.value = ""; } };
 }
 
 function words(input, id) {
