@@ -46,18 +46,16 @@ class Fill(Rows):
         ((name, found),) = encoded.items()
         assert found.lengths is not None
         starts = np.concatenate([[0], np.cumsum(found.lengths)])
-        longest = self.predictor.inputs[name].layout.length
-        return [
-            self._fill(name, found.values[starts[row] : starts[row + 1]][:longest]) for row in good.tolist()
-        ]
+        return [self._fill(name, found.values[starts[row] : starts[row + 1]]) for row in good.tolist()]
 
     def _fill(self, name: str, tokens_T: np.ndarray) -> dict[str, Any]:
         field, network, task = self.predictor.inputs[name], self.predictor.network, self.predictor.task
         tokens_T = tokens_T.astype(np.int64)
-        at_G = np.flatnonzero(tokens_T == field.state["specials"][task.mask_token])
+        seen_T = tokens_T[: field.layout.length]  # what the model cannot see stays as it is
+        at_G = np.flatnonzero(seen_T == field.state["specials"][task.mask_token])
         gaps = []
         if len(at_G):
-            stored = {name: torch.from_numpy(tokens_T[None]), f"{name}.length": torch.tensor([len(tokens_T)])}
+            stored = {name: torch.from_numpy(seen_T[None]), f"{name}.length": torch.tensor([len(seen_T)])}
             device = next(network.parameters()).device
             features_1TD = network.model(prepare_batch(stored, self.predictor.inputs, device))
             logits_GV = network.head.logits(features_1TD[:, at_G])[0].float().cpu()
