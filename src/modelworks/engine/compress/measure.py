@@ -12,17 +12,21 @@ Difference: the largest between the two networks' answers to the same ROWS rows.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from modelworks.core.names import PACKAGE
 from modelworks.core.run import RunFolder
@@ -67,8 +71,11 @@ class Row:
     lost_by_split: dict[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON, which has no infinite numbers."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 class Measurer:
@@ -118,6 +125,12 @@ class Measurer:
         if not higher_is_better(self.metric):
             return 100 * (now - was) / max(abs(was), 1e-12)
         return (was - now) * (100 if abs(was) <= 1 else 1)
+
+    def one(self) -> dict[str, Tensor]:
+        """A prepared row of the split that is judged by."""
+        rows = self.parent.rows(self.main)
+        assert rows is not None
+        return self.parent.batch(rows, np.zeros(1, np.int64))
 
     @property
     def unit(self) -> str:
@@ -243,32 +256,35 @@ def _furthest(one: list[np.ndarray], two: list[np.ndarray]) -> float:
     return most
 
 
-def memory(run: RunFolder) -> float | None:
-    """MB that a process of its own has at the most while it loads a Run and answers one row; None where it fails."""
-    code = "import sys; from modelworks.engine.compress.measure import peak; print(peak(sys.argv[1]))"
+def memory(run: RunFolder, row: Mapping[str, Tensor]) -> float | None:
+    """MB that a process of its own has at the most while it loads a Run and answers one prepared row; None where it
+    fails."""
+    code = "import sys; from modelworks.engine.compress.measure import peak; print(peak(*sys.argv[1:]))"
     ours = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-c", code, str(run.path.resolve())],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ours},
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "row.safetensors"
+        file.write_bytes(save({name: values.contiguous() for name, values in row.items()}))
+        done = subprocess.run(  # noqa: S603 - ourselves
+            [sys.executable, "-c", code, str(run.path.resolve()), str(file)],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ours},
+        )  # fmt: skip
     lines = done.stdout.split()
     return float(lines[-1]) if done.returncode == 0 and lines else None
 
 
-def peak(path: str) -> float:
+@torch.inference_mode()
+def peak(run: str, row: str) -> float:
     """Load a Run, answer one row, and say how many MB this process had at the most."""
     import resource
 
-    import pyarrow as pa
-
+    from modelworks.engine.checkpoint import read_tensors
     from modelworks.engine.predictor import Predictor
 
-    predictor = Predictor.load(RunFolder(path))
-    if writes(predictor.network):
-        with torch.inference_mode():
-            field = predictor.fields[predictor.task.target]
-            writing(predictor.network, field.layout.size)()
+    predictor = Predictor.load(RunFolder(run))
+    network, task = predictor.network, predictor.task
+    if writes(network):
+        writing(network, predictor.fields[task.target].layout.size)()
     else:
-        empty = {field.column or name: pa.nulls(1, pa.string()) for name, field in predictor.inputs.items()}
-        predictor.predict(pa.RecordBatch.from_pydict(empty))
+        batch = read_tensors(Path(row))
+        task.measure(task.forward(network, batch), batch)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

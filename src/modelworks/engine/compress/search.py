@@ -89,7 +89,7 @@ def search(
             UserError,
             RuntimeError,
             ValueError,
-        ) as error:  # one way that is none here is no reason to give up
+        ) as error:  # one that does not suit is no reason to give up
             failed |= {step.name for step in plan.steps[:-1] or plan.steps}
             echo(f"  {'':>6} {plan.name}: {printable(str(error)).splitlines()[0][:160]}")
             continue
@@ -167,7 +167,7 @@ def _in_turn(parent: ParentRun, target: Target, whole: Row, found: Found) -> Ite
     elif target.latency is not None:
         # Bytes are no milliseconds, but fewer of them in smaller shapes are: only shapes and factors promise it.
         fewer = [plan for plan in joined if plan.steps[-1] is eight and any(s.order < 2 for s in plan.steps)]
-        yield from _until(fewer, target, found)
+        yield from _until(fewer if numbers else alone, target, found)
     else:
         yield from _for_drop(alone, joined, target, found)
 

@@ -71,7 +71,8 @@ def finish(
     # The Run must be sealed to be loaded by the process whose memory is measured, and again with the figures.
     run.write_json(FILE, table | {"table": []})
     run.seal()
-    measurer.row.memory_mb, found.row.memory_mb = memory(parent.run), memory(run)
+    row = measurer.one()
+    measurer.row.memory_mb, found.row.memory_mb = memory(parent.run, row), memory(run, row)
     run.unseal()
     run.write_json(FILE, table | {"table": [row.plain() for row in (measurer.row, *found.rows)]})
     before_sealing(run)
