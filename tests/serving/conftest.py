@@ -120,14 +120,14 @@ def server(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Any:
-    """Starts another server: `with start(run, folder, *flags) as server`."""
+    """Starts another server: `with start(run, folder, *flags) as server`; several Runs as a tuple."""
     return serving
 
 
 @contextlib.contextmanager
-def serving(run: Path, folder: Path, *flags: str) -> Iterator[Server]:
+def serving(run: Path | tuple[Path, ...], folder: Path, *flags: str) -> Iterator[Server]:
     """A server until the test is over."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -137,7 +137,7 @@ def serving(run: Path, folder: Path, *flags: str) -> Iterator[Server]:
         "-m",
         "modelworks.cli",
         "serve",
-        str(run),
+        *map(str, run if isinstance(run, tuple) else (run,)),
         "--port",
         str(port),
         "--threads",

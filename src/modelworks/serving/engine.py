@@ -31,6 +31,14 @@ class Options:
     """Whether statistics of what is asked are kept."""
     code: bool = False
     """Whether a Run may name Python files of the user's own."""
+    slots: int = 16
+    """Texts that a language model writes at once."""
+    context: int = 2048
+    """Most tokens of one of them, prompt and answer; a model's own context where that is shorter."""
+    prefixes: int = 256 << 20
+    """Bytes of keys and values that are kept of prompts, for others that begin like them."""
+    weights: str = "float32"
+    """How a language model's weights are held: float32, bfloat16 or int8."""
 
 
 class Engine(Protocol):

@@ -41,7 +41,7 @@ def fastapi(app: App) -> FastAPI:
     _predict(site, app)
     _operation(site, app)
     if importlib.util.find_spec("modelworks.serving.openai"):
-        site.include_router(importlib.import_module("modelworks.serving.openai").router(app.models))
+        site.include_router(importlib.import_module("modelworks.serving.openai").router(app))
     if importlib.util.find_spec("modelworks.serving.playground"):
         site.include_router(importlib.import_module("modelworks.serving.playground").router())
     plain = site.openapi

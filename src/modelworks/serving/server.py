@@ -23,6 +23,7 @@ import uvicorn
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
+from modelworks.engine.language.ready import is_foreign
 from modelworks.serving import protocol
 from modelworks.serving.app import App, Front
 from modelworks.serving.engine import Options
@@ -55,6 +56,10 @@ class Wanted:
     grace: float = 30.0
     watch: bool = False
     code: bool = False
+    slots: int = 16
+    context: int = 2048
+    prefixes: int = 256 << 20
+    weights: str = "float32"
     log: Level = "requests"
 
     @classmethod
@@ -68,7 +73,7 @@ class Wanted:
             )
         if bool(args.tls_cert) != bool(args.tls_key):
             raise UserError("--tls-cert and --tls-key go together")
-        for flag in ("batch", "queue", "timeout", "max_body", "max_decoded"):
+        for flag in ("slots", "context", "batch", "queue", "timeout", "max_body", "max_decoded"):
             if getattr(args, flag) <= 0:
                 raise UserError(f"--{flag.replace('_', '-')} wants more than 0")
         if not 0 <= args.port < 65536:
@@ -90,6 +95,10 @@ class Wanted:
             grace=args.grace,
             watch=args.watch,
             code=args.trust_code,
+            slots=args.slots,
+            context=args.context,
+            prefixes=int(args.prefixes * (1 << 20)),
+            weights=args.weights,
             log=args.log,
         )
 
@@ -107,11 +116,13 @@ def named(runs: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in runs:
         name, _, path = text.partition("=")
-        if not path or (Path(text) / "recipe.yaml").is_file():
-            run = RunFolder.find(text)
-            name, path = run.name, str(run.path)
+        if not path or (Path(text) / "recipe.yaml").is_file() or is_foreign(text):
+            name, path = "", text
+        if is_foreign(path):
+            name = name or Path(path).resolve().stem
         else:
-            path = str(RunFolder.find(path).path)
+            run = RunFolder.find(path)
+            name, path = name or run.name, str(run.path)
         if not name or not name.isprintable() or any(letter in name for letter in '/?#%\\"'):
             raise UserError(f"{name!r} cannot be a model's name", "NAME=RUN gives another")
         if name in found:
@@ -159,6 +170,10 @@ async def _serve(wanted: Wanted) -> int:
         "batch": wanted.batch,
         "decoded": wanted.decoded,
         "code": wanted.code,
+        "slots": wanted.slots,
+        "context": wanted.context,
+        "prefixes": wanted.prefixes,
+        "weights": wanted.weights,
     }
     nursery = Nursery(wanted.threads)
     models = {
@@ -228,7 +243,8 @@ async def _open(model: Model, log: Log) -> None:
         await model.open()
     except UserError as error:
         raise UserError(f"{model.path}: {error}" if model.path not in str(error) else str(error)) from None
-    log("ready", model=model.name, run=model.path, pid=model.worker.pid if model.worker else 0)
+    memory = {"memory": model.metadata["memory"]} if "memory" in model.metadata else {}
+    log("ready", model=model.name, run=model.path, pid=model.worker.pid if model.worker else 0, **memory)
 
 
 async def _watch(model: Model, log: Log) -> None:

@@ -48,6 +48,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--max-decoded", type=float, default=256, metavar="MB", help="most it may unfold to (256)"
     )
     parser.add_argument(
+        "--slots", type=int, default=16, metavar="N", help="texts that a language model writes at once (16)"
+    )
+    parser.add_argument(
+        "--context",
+        type=int,
+        default=2048,
+        metavar="N",
+        help="most tokens of a text, prompt and answer (2048)",
+    )
+    parser.add_argument(
+        "--prefixes", type=float, default=256, metavar="MB", help="what is kept of prompts for others (256)"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="of language models (float32)",
+    )
+    parser.add_argument(
         "--watch", action="store_true", help="answer from a Run anew when its manifest changes"
     )
     parser.add_argument(
