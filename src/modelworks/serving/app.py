@@ -23,10 +23,12 @@ from fastapi import FastAPI
 
 from modelworks.serving import openapi, routes
 from modelworks.serving.guard import Guard
+from modelworks.serving.jobs import Answer
 from modelworks.serving.limits import Refused
 from modelworks.serving.logs import Log
 from modelworks.serving.metrics import Metrics
-from modelworks.serving.model import Answer, Model
+from modelworks.serving.model import Model
+from modelworks.serving.telemetry import Tracer
 
 JSON = "application/json"
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -54,6 +56,7 @@ class App:
         self.metrics = Metrics(models)
         self.held = 0
         self.draining = False
+        self.trace: Tracer | None = None
         self.shelves = {Path(model.path).resolve().parent for model in models.values()}
         """Folders whose Runs a request may name (routes.py)."""
         self.fastapi: FastAPI = routes.fastapi(self)
@@ -81,6 +84,7 @@ class App:
         number = self._request_id(scope["headers"])
         scope["state"]["request_id"] = number.decode()
         status, model, route = 500, "", "other"
+        ended = self.trace(scope) if self.trace is not None else None
         told = False
 
         async def answer(message: Any) -> None:
@@ -115,6 +119,8 @@ class App:
             seconds = time.perf_counter() - started
             self.metrics.in_flight -= 1
             self.metrics.request(model, route, status, seconds)
+            if ended is not None:
+                ended(model, route, status)
             if self.log.level != "events":
                 client = scope.get("client") or ("", 0)
                 self.log.request(

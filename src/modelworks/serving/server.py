@@ -24,7 +24,7 @@ import uvicorn
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 from modelworks.engine.language.ready import is_foreign
-from modelworks.serving import protocol
+from modelworks.serving import protocol, telemetry
 from modelworks.serving.app import App, Front
 from modelworks.serving.engine import Options
 from modelworks.serving.guard import LOOPBACK, Guard, read_keys
@@ -56,6 +56,7 @@ class Wanted:
     grace: float = 30.0
     watch: bool = False
     code: bool = False
+    otel: bool = False
     slots: int = 16
     context: int = 2048
     prefixes: int = 256 << 20
@@ -95,6 +96,7 @@ class Wanted:
             grace=args.grace,
             watch=args.watch,
             code=args.trust_code,
+            otel=args.otel,
             slots=args.slots,
             context=args.context,
             prefixes=int(args.prefixes * (1 << 20)),
@@ -181,6 +183,7 @@ async def _serve(wanted: Wanted) -> int:
         for name, path in wanted.runs.items()
     }
     app = App(models, Guard({*LOOPBACK, wanted.host, *wanted.hosts}, wanted.keys), wanted.front, log)
+    app.trace = telemetry.tracer() if wanted.otel else None
     listener = _listen(wanted)
     server = _Uvicorn(_config(app, wanted))
     server.app = app

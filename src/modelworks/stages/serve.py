@@ -70,6 +70,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="answer from a Run anew when its manifest changes"
     )
     parser.add_argument(
+        "--otel", action="store_true", help="spans by OpenTelemetry (extra otel, OTEL_* variables)"
+    )
+    parser.add_argument(
         "--trust-code", action="store_true", help="serve Runs that name Python files of your own"
     )
     parser.add_argument(
