@@ -78,7 +78,7 @@ def prune(args: argparse.Namespace) -> None:
         run = parent(shown, args)
         name = f"{run.name}-pruned"
         _peers.modelworks(
-            "compress", run, "--target", "drop=1", "--only", "prune", "--name", name, "--overwrite", "--quiet",
+            "compress", run, "--target", f"drop={100 if args.quick else 1}", "--only", "prune", "--name", name, "--overwrite", "--quiet",
             "--steps", 8 if args.quick else args.steps, "--tries", 1 if args.quick else 4,
             cwd=WORK, threads=args.threads,
         )  # fmt: skip

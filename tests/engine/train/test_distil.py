@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -185,3 +188,24 @@ def test_what_cannot_be_taught_is_refused() -> None:
     other = {**data, "x1": [x * 2 for x in data["x1"]]}
     with pytest.raises(RecipeError, match="must read what the student reads"):
         train(other, "y", "c", {}, distil={"teacher": "big", "live": True})
+
+
+def test_a_language_model_is_taught_live(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"To be, or not to be: that is question {n}."}) for n in range(60)]
+    (tmp_path / "text.jsonl").write_text("\n".join(lines) + "\n")
+    model = {"kind": "transformer", "width": 32, "depth": 1, "heads": 2}
+    tiny = {"batch_size": 4, "epochs": None, "steps": 30, "threads": 1}
+    given = {"task": "language", "fields": {"text": {"length": 32, "tokens": "char"}}, "model": model}
+    modelworks.train("text.jsonl", name="big", settings={**given, "train": tiny}, quiet=True)
+    losses = []
+    for steps in (1, 30):  # taught by the teacher alone, the loss is the distance from it
+        distil = {"teacher": "big", "weight": 1.0, "temperature": 2.0}
+        train = {**tiny, "steps": steps, "distil": distil, "log_every": 1}
+        settings = {**given, "model": {**model, "width": 16}, "train": train}
+        run = modelworks.train("text.jsonl", name=f"small-{steps}", settings=settings, quiet=True)
+        losses.append([line["metrics"]["loss"] for line in run.metrics() if line["split"] == "train"][-1])
+    assert losses[1] < 0.5 * losses[0], losses
+    assert run.evaluation()["primary"] == "perplexity"
+    other = {**given, "fields": {"text": {"length": 32, "tokens": "byte"}}}
+    with pytest.raises(RecipeError, match="must read what the student reads"):
+        modelworks.train("text.jsonl", name="odd", settings={**other, "train": train}, quiet=True)
