@@ -214,3 +214,36 @@ def test_streams_are_cancelled_when_left_and_end_with_an_error_when_the_worker_d
         assert refused.value.status == 503
 
     asyncio.run(work())
+
+
+def test_figures_of_a_worker_that_ended_are_kept() -> None:
+    from prometheus_client.parser import text_string_to_metric_families as parsed
+
+    from modelworks.serving.metrics import Metrics
+
+    async def work() -> None:
+        model = await opened()
+        metrics = Metrics({"m": model})
+        stats = {"counters": {"rows": 5, "odd": [[{"why": "a"}, 2]]}, "gauges": {"psi": [[{"field": "x"}, 0.5]]},
+                 "histograms": {"token_seconds": [[0.1, 1.0], [3, 1, 0], 0.7]}}  # fmt: skip
+        for _ in range(2):
+            Worker.made[-1].stats = stats
+            Worker.made[-1].die()
+            await turn()
+        Worker.made[-1].stats = stats
+        metrics.request("m", "predict", 200, 0.004)
+        told = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in parsed(metrics.text().decode())
+            for sample in family.samples
+        }
+        assert told["modelworks_rows_total", "m"] == 15
+        assert told["modelworks_odd_total", "a", "m"] == 6
+        assert told["modelworks_psi", "m", "x"] == 0.5
+        assert told["modelworks_token_seconds_bucket", "0.1", "m"] == 9
+        assert told["modelworks_token_seconds_bucket", "+Inf", "m"] == 12
+        assert told["modelworks_request_seconds_bucket", "0.005", "m", "predict"] == 1
+        assert told["modelworks_request_seconds_bucket", "0.0025", "m", "predict"] == 0
+        assert told["modelworks_worker_restarts_total", "m"] == 2
+
+    asyncio.run(work())

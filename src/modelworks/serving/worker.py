@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
@@ -85,8 +86,14 @@ def main(number: int, options: Options, path: str) -> int:
     try:
         try:
             engine = open_engine(path, options)
-        except (UserError, OSError, MemoryError) as error:
-            channel.send(Frame("error", 0, {"message": str(error) or type(error).__name__}))
+        except (
+            Exception
+        ) as error:  # whatever a hostile Run makes of a reader: its front goes on with the old one
+            known = isinstance(error, (UserError, OSError, MemoryError, RecursionError))
+            if not known:
+                traceback.print_exc()
+            reason = str(error) if known and str(error) else type(error).__name__
+            channel.send(Frame("error", 0, {"message": reason[:2000]}))
             return 2
         channel.send(Frame("ready", 0, {**engine.metadata, "name": options.name, "process": os.getpid()}))
         work(channel, engine)
