@@ -206,6 +206,9 @@ def hostile_requests(shelf: Path, folder: Path, show: bool) -> list:
             answer = exchanged(port, sent)
             line = answer.split(b"\r\n", 1)[0]
             refused = not answer or line[9:12] in (b"400", b"403", b"404", b"413", b"415", b"422", b"431")
+            refused = (
+                refused or b'[{"prediction":null,"error":' in answer
+            )  # a table's row, refused in its place
             harm = (
                 canary.exists()
                 or b"a secret of" in answer

@@ -8,12 +8,12 @@ pytest.importorskip("fastapi", reason="the extra serve")
 trace = pytest.importorskip("opentelemetry.trace", reason="the extra otel")
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="the extra otel")
 
-from modelworks.serving import telemetry
-
 
 def test_a_span_has_the_callers_trace() -> None:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from modelworks.serving import telemetry
 
     kept = InMemorySpanExporter()
     provider = sdk.TracerProvider()
