@@ -31,7 +31,7 @@ def view(files: Files) -> dict[str, Any] | None:
     return {
         "parent": str(table(told.get("parent")).get("name") or "?"),
         "headings": ["Bytes", "Share", f"{metric} on {told.get('split') or 'test'}", f"Lost, {unit}",
-                     "Time a row", "Share", "Memory", "Largest difference"],
+                     "Time a row", "Share", "FLOPs", "Memory", "Largest difference"],
         "rows": rows,
         "measured": [(str(what), str(how)) for what, how in table(told.get("measured")).items()],
     }  # fmt: skip
@@ -45,7 +45,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         told += f" ({number(low)}–{number(high)})"
     lost, memory, bytes_ = (figure(row.get(name)) for name in ("lost", "memory_mb", "size_bytes"))
     latency = figure(row.get("latency_ms"))
-    shares = [figure(row.get(name)) for name in ("size_share", "latency_share")]
+    shares = [figure(row.get(name)) for name in ("size_share", "latency_share", "flops_share")]
     difference = figure(row.get("max_difference"))
     return [
         str(row.get("what") or ""),
@@ -55,6 +55,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "" if lost is None else f"{lost:+.2f}",
         "" if latency is None else f"{latency:.3g} ms",
         "" if shares[1] is None else f"{shares[1]:.2f}",
+        "" if shares[2] is None else f"{shares[2]:.2f}",
         "" if memory is None else f"{memory:.0f} MB",
         "" if difference is None else f"{difference:.2g}",
     ]
