@@ -81,7 +81,8 @@ def finish(
 
 MEASURED = {
     "size_bytes": "model.safetensors as it lies on disk, names included; the fitted fields are the parent's",
-    "quality": "the primary metric on the split named, with its 95 % interval by bootstrap",
+    "quality": "the primary metric on the split named, with its 95 % interval by bootstrap; of a language model in"
+    " float32 of the rounded weights, which generation multiplies as int8",
     "lost": "points (hundredths) of a metric that is a share, points of others, per cent of one that is better"
     " when lower; the worse of validation and test",
     "latency_ms": "processor time of one row on one thread, mean over four rows of the fastest of several rounds;"
