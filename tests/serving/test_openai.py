@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = str(Path(__file__).parents[2] / "src")
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     folder = tmp_path_factory.mktemp("openai")
-    (folder / "text.txt").write_text(TEXT * 80)
+    (folder / "text.txt").write_text(TEXT * 400)
     (folder / "rows.jsonl").write_text(
         "".join(json.dumps({"text": f"a {n} fox of {n * 7 % 9}"}) + "\n" for n in range(60))
     )
