@@ -13,6 +13,7 @@ _OBJECT, _VALUE = 72, 40
 """Bytes of an empty list or dict with its place in another, and of a number with its place."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """What the field of pictures opens."""
+_ENDLESS = 1 << 62
 SMALL = 64 << 10
 """Bodies up to here cannot unfold to anything that matters."""
 
@@ -61,6 +62,8 @@ def unzip(body: bytes | memoryview, encoding: str, most: int) -> bytes:
 def unfolded(data: bytes, form: str, most: int) -> int:
     """Bytes that a picture or sound takes while it is decoded, by its header; ValueError where that is too much."""
     taken = _image(data) if form == "image" else _sound(data) if form == "audio" else 0
+    if taken >= _ENDLESS:
+        raise ValueError("a picture of far too many pixels")
     if taken > most:
         raise ValueError(f"a file that unfolds to about {taken >> 20} MB; the most is {most >> 20}")
     return taken
@@ -75,7 +78,7 @@ def _image(data: bytes) -> int:
             # Decoded and converted once; 16 bits and floats pass through float64.
             return 2 * width * height * (8 if image.mode.startswith(("I", "F")) else 4)
     except Image.DecompressionBombError:
-        return 1 << 62
+        return _ENDLESS
     except Exception:  # the field says what is wrong with a broken one
         return 0
 
