@@ -9,12 +9,14 @@ export function language(model) {
   const chats = Boolean(model.chat);
   if (!chats) return h("div", {}, completion(model, settings));
   const views = { chat: conversation(model, settings), complete: completion(model, settings) };
-  const place = h("div", {}, views.chat);
-  const tabs = Object.keys(views).map((key) => h("button", { type: "button", "aria-pressed": String(key === "chat"), t: key, onclick: () => {
+  const place = h("div");
+  const tabs = Object.keys(views).map((key) => h("button", { type: "button", t: key, onclick: () => open(key) }));
+  const open = (key) => {
     tabs.forEach((tab) => tab.setAttribute("aria-pressed", String(tab.dataset.t === key)));
     place.replaceChildren(views[key]);
-    views[key].querySelector(".card").append(settings.element);
-  } }));
+    views[key].querySelector(".card").append(settings.element); // both have the same
+  };
+  open("chat");
   return h("div", {}, h("div", { class: "tabs" }, tabs), place);
 }
 
