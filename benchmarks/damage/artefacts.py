@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -104,7 +105,7 @@ def runs(canary: Path, secret: Path) -> dict[str, Damage]:
         (run / "model.safetensors").write_bytes(struct.pack("<Q", len(huge)) + huge) and None
     )
     found["a network of terabytes"] = lambda run: put(
-        run, "recipe.yaml", text(run, "recipe.yaml").replace("width:", "width: 4194304 #")
+        run, "recipe.yaml", re.sub(r"(hidden:\n\s+- )\d+", r"\g<1>400000000", text(run, "recipe.yaml"))
     )
     return found
 
