@@ -38,7 +38,7 @@ class Fill(Rows):
         super().__init__(predictor, run, options)
         told, mask = self.metadata["inputs"][0], predictor.task.mask_token
         words = str(told["example"])[:300].split(" ")
-        words[len(words) // 2] = mask
+        words[min(1, len(words) - 1)] = mask
         told |= {"example": " ".join(words), "mask": mask}
 
     @torch.inference_mode()
@@ -69,4 +69,5 @@ class Fill(Rows):
                     text = field.decode([[code]])[0]  # type: ignore[arg-type]
                     gap[text] = gap.get(text, 0.0) + share
                 gaps.append(gap)
-        return {"prediction": field.decode([tokens_T.tolist()])[0], "gaps": gaps}  # type: ignore[arg-type]
+        text_T = tokens_T[tokens_T != field.state["end"]]
+        return {"prediction": field.decode([text_T.tolist()], special=True)[0], "gaps": gaps}  # type: ignore

@@ -147,6 +147,7 @@ function conversation(model, settings) {
       text.value ||= asked;
     } finally {
       follow.disconnect();
+      log.scrollTop = log.scrollHeight;
       log.setAttribute("aria-busy", "false");
       text.focus();
     }

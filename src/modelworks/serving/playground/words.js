@@ -103,6 +103,8 @@ const ENGLISH = {
   translate: "a text from a text",
   language: "writes text",
   mask: "finds missing words",
+  instruct: "answers in a conversation",
+  prefer: "answers in a conversation",
 };
 
 const CHINESE = {
@@ -208,6 +210,8 @@ const CHINESE = {
   translate: "翻译与改写",
   language: "文本生成",
   mask: "填空",
+  instruct: "对话",
+  prefer: "对话",
 };
 
 const LANGUAGES = { en: ENGLISH, zh: CHINESE };
