@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from modelworks.core.errors import UserError
 from modelworks.engine.export._graph import Graph
@@ -29,7 +28,6 @@ class Opened(Protocol):
         ...
 
 
-@torch.inference_mode()
 def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
     """What goes into verification.json. Raises UserError where the export says something else than the Run."""
     table: dict[str, dict[str, float]] = {}
@@ -57,6 +55,8 @@ def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
         "limit": LIMIT,
         "whole_numbers": {"compared": counted, "different": differing},
     }
+    if graph.integer:
+        found["beside"] = "the Run's whole-number layers computed in float32, as the export holds them"
     if steps:
         found["steps"] = [min(steps), max(steps)]
     # Where two classes are equally likely, rounding may choose either: that is no fault of the export.

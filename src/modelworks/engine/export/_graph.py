@@ -52,10 +52,9 @@ class Graph(nn.Module):
             Port(name, str(array.dtype), self._shape(name, array))
             for name, array in self.feeds(example).items()
         )
-        with (
-            torch.inference_mode()
-        ):  # once as usual: what is made at first use must not be recorded as made anew
-            self.names = tuple(self.said(example))
+        self.integer = any(isinstance(m, (IntegerLinear, IntegerConv)) for m in self.network.modules())
+        # Once as usual: what is made at first use must not be recorded as made anew.
+        self.names = tuple(self.said(example))
 
     def _shape(self, name: str, array: np.ndarray) -> tuple[int | str, ...]:
         ragged = name in self.fields and self.fields[name].layout.ragged

@@ -85,13 +85,11 @@ class Rows:
                 kept.append(plain)
         return kept
 
-    def example(self) -> dict[str, np.ndarray]:
+    def example(self, count: int = 3) -> dict[str, np.ndarray]:
         """A few rows of unequal lengths, for a graph to be recorded with."""
         size = {row: sum(len(one[name]) for name in self.ragged) for row, one in enumerate(self.stored)}
         order = sorted(size, key=lambda row: size[row])
-        return self.batch(
-            [order[len(order) // 2], order[-1], order[0]] if len(order) > 2 else [order[-1]] * 3
-        )
+        return self.batch([order[at * (len(order) - 1) // (count - 1)] for at in range(count)])
 
 
 def _source(run: RunFolder) -> Source:
