@@ -18,7 +18,7 @@ from modelworks.core.kinds import find
 from modelworks.core.model import Model
 from modelworks.engine.compress import edits, graph
 from modelworks.engine.compress.flops import by_module, flops
-from modelworks.engine.compress.importance import taylor
+from modelworks.engine.compress.importance import least, taylor
 from modelworks.engine.compress.parent import ParentRun
 from modelworks.engine.compress.prune import Costs, choose, narrow, prune, shape
 from modelworks.engine.network import Network
@@ -106,6 +106,25 @@ def test_the_score_is_the_squared_gradient_of_a_gate() -> None:
         gradient = gates[group.kind].grad
         assert gradient is not None
         torch.testing.assert_close(scores[group.name], gradient.square(), rtol=1e-4, atol=1e-9)
+
+
+def test_the_block_that_does_nothing_is_missed_least() -> None:
+    whole = network("transformer", TOKENS, width=16, heads=2, hidden=8, depth=3, dropout=0.0)
+    with torch.no_grad():
+        for part in (whole.model.blocks[1].attention.out, whole.model.blocks[1].feedforward.down):
+            part.weight.zero_()
+            part.bias.zero_()
+    given = {"x": torch.randint(1, 40, (8, 12))}
+    before = whole(given).detach()
+
+    def loss(batch: Any) -> tuple[torch.Tensor, int]:
+        return F.mse_loss(whole(batch), before, reduction="sum"), len(before)
+
+    (blocks,) = graph.lists(whole)
+    assert least(whole, loss, [given], blocks) == 1
+    assert len(whole.model.blocks) == 3  # put back
+    shape(whole, {"blocks": {"model.blocks": [0, 2]}})
+    torch.testing.assert_close(whole(given), before)
 
 
 def test_flops_are_those_of_the_formulas() -> None:
