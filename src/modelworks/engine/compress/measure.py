@@ -263,7 +263,9 @@ def memory(run: RunFolder, row: Mapping[str, Tensor]) -> float | None:
     ours = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "row.safetensors"
-        file.write_bytes(save({name: values.contiguous() for name, values in row.items()}))
+        file.write_bytes(
+            save({name: values.clone(memory_format=torch.contiguous_format) for name, values in row.items()})
+        )
         done = subprocess.run(  # noqa: S603 - ourselves
             [sys.executable, "-c", code, str(run.path.resolve()), str(file)],
             capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ours},

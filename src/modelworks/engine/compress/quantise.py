@@ -76,8 +76,11 @@ def _best(parent: Parent) -> Kernels:
     if "float32" not in tried:
         return "float32"
     bound = max(tried["float32"].lost, 0.0) + TOLERANCE
-    good = [kernel for kernel, row in tried.items() if row.lost <= bound]
-    return min(good, key=lambda kernel: tried[kernel].latency_share, default=EIGHT[0])
+    fastest: Kernels = "float32"
+    for kernel, row in tried.items():
+        if row.lost <= bound and row.latency_share < tried[fastest].latency_share:
+            fastest = kernel
+    return fastest
 
 
 def quantise(
