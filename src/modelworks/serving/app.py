@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import time
@@ -129,7 +130,7 @@ class App:
                     ms=round(1000 * seconds, 2), client=client[0],
                 )  # fmt: skip
 
-    @property
+    @functools.cached_property
     def _told(self) -> frozenset[str]:
         """Paths without a parameter: the only ones whose name goes into a metric, which must stay few."""
         return frozenset(getattr(route, "path", "") for route in self.fastapi.routes)
