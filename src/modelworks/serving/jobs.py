@@ -16,7 +16,8 @@ class Limits:
     """Bounds of what waits."""
 
     queue: int = 256
-    """Most requests that wait for one model; beyond: 429."""
+    """Most requests that wait for one model or are being answered by it; beyond: 429. A request that is taken waits
+    for no more than so many others."""
     seconds: float = 30.0
     """Longest that a request waits for its answer, or a stream for its next piece; beyond: 504."""
     gather: float = 0.0

@@ -160,10 +160,13 @@ class Model:
     def _admit(self, job: Job) -> None:
         if self._failed and self.worker is None:
             raise Refused(503, "the model's worker does not start", {"Retry-After": "5"})
-        if len(self.waiting) >= self.limits.queue:
+        there = len(self.waiting) + sum(
+            len(batch) for each in self._workers for batch, _ in each.flight.values()
+        )
+        if there >= self.limits.queue:
             self.refused += 1
-            wait = max(1, math.ceil(len(self.waiting) * self._pace))
-            raise Refused(429, f"{len(self.waiting)} requests wait already", {"Retry-After": str(wait)})
+            wait = max(1, math.ceil(there * self._pace))
+            raise Refused(429, f"{there} requests are waiting already", {"Retry-After": str(wait)})
         self.waiting.append(job)
         if not self._pumping:
             self._pumping = True

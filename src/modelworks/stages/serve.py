@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--gather", type=float, default=0.0, metavar="MS", help="wait so long for a fuller batch (0)"
     )
     parser.add_argument(
-        "--queue", type=int, default=256, metavar="N", help="most requests that wait a model (256)"
+        "--queue", type=int, default=256, metavar="N", help="most requests a model has at once (256)"
     )
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="longest wait for an answer (30)"
