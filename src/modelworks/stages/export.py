@@ -104,11 +104,8 @@ def _write(run: RunFolder, format: str, kind: Any, folder: Path, data: str | Non
 
     predictor = Predictor.load(run)
     rows = _rows.Rows.of(run, predictor, ROWS, data)
-    most = getattr(kind, "ROWS", None)
-    # What plans its memory ahead takes kernels of few rows for bounds: it is shown more of them.
-    example = rows.example() if most is None else rows.example(20)
-    graph = _graph.Graph(predictor, example)
-    program = graph.trace(example, most)
+    graph = _graph.Graph(predictor, rows.example())
+    program = graph.trace(rows.example(), getattr(kind, "ALONE", False))
     outputs = graph.outputs(program)
     about = kind.write(graph, program, outputs, folder)
     tree = _contract.contract(graph, outputs, predictor, run.name)

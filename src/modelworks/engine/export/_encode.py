@@ -117,7 +117,7 @@ def encode_number(value, told, _):
         if told["wrong"] == "refuse":
             raise Refused(f"wants a number, got {value!r}")
         missing = True
-    if missing:
+    if missing or number is None:
         if told["missing"] == "refuse":
             raise Refused("missing value")
         number = told["fill"]

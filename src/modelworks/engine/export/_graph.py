@@ -90,22 +90,21 @@ class Graph(nn.Module):
         with torch.set_grad_enabled(self.integer):
             return {name: value.detach().numpy() for name, value in self._said(tensors).items()}
 
-    def trace(
-        self, example: Mapping[str, np.ndarray], most: int | None = None
-    ) -> torch.export.ExportedProgram:
+    def trace(self, example: Mapping[str, np.ndarray], alone: bool = False) -> torch.export.ExportedProgram:
         """The network as torch.export records it: any number of rows and steps.
 
-        `most`: of rows, for runtimes that plan their memory ahead; then steps are at most the field's longest too."""
-        arrays = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in self.feeds(example).values())
-        dims: dict[str, Any] = {
-            BATCH: torch.export.Dim.DYNAMIC if most is None else torch.export.Dim("rows", max=most)
-        }
-        for number, (name, field) in enumerate(self.fields.items()):
-            longest = max(field.layout.length, 2)
-            bounded = most is not None and field.layout.ragged
-            dims[steps_of(name)] = (
-                torch.export.Dim(f"steps_{number}", max=longest) if bounded else torch.export.Dim.DYNAMIC
-            )
+        `alone`: one row a call and steps up to the field's longest, for runtimes that plan their memory ahead."""
+        found = self.feeds(example)
+        if alone:
+            found = {name: array[:1] for name, array in found.items()}
+            for name in example:
+                if f"{name}.length" in example and name in found:
+                    found[name] = found[name][:, : max(2, int(example[f"{name}.length"][0]))]
+        arrays = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in found.values())
+        free = torch.export.Dim.DYNAMIC
+        dims: dict[str, Any] = {BATCH: torch.export.Dim.STATIC if alone else free}
+        for name, field in self.fields.items():
+            dims[steps_of(name)] = free(max=max(field.layout.length, 2)) if alone else free
         shapes = tuple(
             {axis: dims[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
             for port in self.inputs
