@@ -150,6 +150,7 @@ def speed(models: dict[str, Any], args: argparse.Namespace) -> None:
         prompts = prompts_of(ids, STREAMS * (rounds + 1) * 2, room, room)
         bodies = [{"prompt": p, "max_tokens": new, "temperature": 0, "logit_bias": bias} for p in prompts]
         found: dict[int, list[float]] = {1: [], STREAMS: []}
+        behind: dict[int, list[float]] = {1: [], STREAMS: []}
         firsts: dict[int, list[float]] = {1: [], STREAMS: []}
         with server(command(model, port, args, "--prefixes", 0), port, "/v2/health/ready") as process:
             for turn in range(rounds + 1):
@@ -162,14 +163,38 @@ def speed(models: dict[str, Any], args: argparse.Namespace) -> None:
                     if turn:  # the first round warms up
                         found[count].append(count * new / seconds)
                         firsts[count] += [one["first"] for one in answers]
+                        behind[count].append(
+                            sum((new - 1) / (one["seconds"] - one["first"]) for one in answers)
+                        )
             memory = memory_mb(process.pid)
         one, many = statistics.median(found[1]), statistics.median(found[STREAMS])
-        raw[name] = {"tokens_a_second": found, "first_token_seconds": firsts, "memory_mb": memory}
+        after = {count: statistics.median(some) for count, some in behind.items()}
+        raw[name] = {
+            "tokens_a_second": found,
+            "behind_the_first_token": behind,
+            "first_token_seconds": firsts,
+            "memory_mb": memory,
+        }
         milliseconds = [f"{1000 * statistics.median(firsts[count]):.0f}" for count in found]
-        rows.append([name, f"{one:.1f}", f"{many:.1f}", f"{many / one:.2f}", *milliseconds, f"{memory:,.0f}"])
+        rows.append(
+            [
+                name,
+                f"{one:.1f}",
+                f"{many:.1f}",
+                f"{many / one:.2f}",
+                f"{after[1]:.1f}",
+                f"{after[STREAMS]:.1f}",
+                f"{after[STREAMS] / after[1]:.2f}",
+                *milliseconds,
+                f"{memory:,.0f}",
+            ]
+        )
     columns = [
         "",
         "1 stream, tokens/s",
+        f"{STREAMS} streams",
+        "ratio",
+        "1 stream behind its first token",
         f"{STREAMS} streams",
         "ratio",
         "first token, ms",
@@ -258,11 +283,11 @@ def hangup(models: dict[str, Any], args: argparse.Namespace) -> None:
 
         with server(command(model, port, args, "--slots", 1), port, "/v2/health/ready"):
             for prompt in prompts[times:]:
-                alone.append(asyncio.run(ask(prompt, 1))["first"])
+                alone.append(asyncio.run(ask(prompt[-1:], 1))["first"])
             for prompt in prompts[:times]:
                 left = asyncio.run(ask(prompt, 1000, leave=True))
                 assert left["status"] == 200 and not left["done"], left
-                next_one = asyncio.run(ask(prompt[::-1], 1))
+                next_one = asyncio.run(ask(prompt[-1:], 1))
                 assert next_one["done"], next_one
                 freed.append(next_one["first"])
         ordered = sorted(freed)
@@ -287,7 +312,7 @@ def hangup(models: dict[str, Any], args: argparse.Namespace) -> None:
         "≤ 250 ms",
     ]
     notes = [
-        "One slot: whoever comes next gets a token only when the slot is free, so the times hold the reading of its prompt of 4 to 32 tokens too."
+        "One slot: whoever comes next gets a token only when the slot is free, so the times hold its request, one pass and the answer too; its prompt is one token. Those that hang up bring 4 to 32."
     ]
     _publish("hangup", "The generation server: hang-ups", [_results.table(columns, rows)], notes, raw, args)
 

@@ -168,7 +168,8 @@ class _Written(Response):
     async def _write(
         self, model: Model, asked: forms.Text, meta: dict[str, Any], scope: Any, receive: Any, send: Any
     ) -> None:
-        async with aclosing(model.stream("generate", meta)) as frames:
+        stream: Any = model.stream("generate", meta)
+        async with aclosing(stream) as frames:
             if not asked.stream:
                 try:
                     found = await _whole(frames, asked)
@@ -245,7 +246,7 @@ async def _events(frames: AsyncIterator[Any], asked: forms.Text) -> AsyncIterato
             choice["text"] = meta["text"]
             if asked.echo and index not in begun:
                 begun.add(index)
-                choice["text"] = asked.prompts[index // asked.n] + meta["text"]
+                choice["text"] = asked.prompts[index // (asked.n or 1)] + meta["text"]
         yield _event({**first, "choices": [choice], **empty})
 
 
@@ -277,6 +278,6 @@ async def _whole(frames: AsyncIterator[Any], asked: forms.Text) -> dict[str, Any
         if isinstance(asked, forms.Chat):
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
-            choice["text"] = asked.prompts[index // asked.n] + text if asked.echo else text
+            choice["text"] = asked.prompts[index // (asked.n or 1)] + text if asked.echo else text
         choices.append(choice)
     return {**_first(asked), "choices": choices, "usage": usage}
