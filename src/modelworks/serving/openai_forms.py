@@ -112,7 +112,10 @@ class Text(Form):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if self.response_format is not None and self.response_format.type != "text":
             schema = self.response_format.json_schema
-            found["json_schema"] = json.dumps({"type": "object"} if schema is None else schema.schema_)
+            try:
+                found["json_schema"] = json.dumps({"type": "object"} if schema is None else schema.schema_)
+            except RecursionError:
+                raise Refused(400, "response_format: the schema is nested too deeply") from None
         return found | {
             "max_tokens": most,
             "stop": stop,
