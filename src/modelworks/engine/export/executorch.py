@@ -18,8 +18,7 @@ from modelworks.core.errors import UserError, need
 EXTRA = "executorch"
 FILE = "model.pte"
 ALONE = True
-"""One row a call: a .pte plans its memory ahead, and with a free batch its kernels gave wrong answers for
-convolutions and none for texts (docs/experiments.md)."""
+"""One row a call: a .pte plans its memory ahead, and a free batch costs it kernels (docs/experiments.md)."""
 
 
 def need_runtime() -> None:
