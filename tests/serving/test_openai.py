@@ -298,7 +298,7 @@ def test_a_full_queue_says_429(later: Any) -> None:
             return await asyncio.gather(*(ask(client) for _ in range(40)))
 
     found = asyncio.run(many())
-    assert found.count(200) >= 8  # two slots and a queue of six
+    assert found.count(200) >= 6  # the queue, before any of it has gone to the two slots
     assert found.count(429) > 0
 
 
