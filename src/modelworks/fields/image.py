@@ -235,8 +235,6 @@ class Image(Field):
     def prepare(self, values: Tensor) -> Tensor:
         mean, std = self._state["mean"], self._state["std"]
         if len(mean) == 1:
-            if torch.compiler.is_exporting():  # ExecuTorch takes the factor of whole numbers for a whole one
-                values = values.to(torch.float32)
             # One pass over the pixels: −mean/std + values · (1/std).
             return torch.add(_scalar(-mean[0] / std[0]), values, alpha=1 / std[0])
         mean_C11 = torch.tensor(mean, device=values.device).view(-1, 1, 1)
