@@ -34,7 +34,7 @@ from modelworks.serving.limits import Refused, unfolded, unzip
 from modelworks.serving.wire import Frame
 
 JSON = "application/json"
-_STEP = 32
+_STEP = 8
 """Rows of a ragged input that go through the model at once: of like length, so that little is padding."""
 T = TypeVar("T")
 Written = tuple[int, str, bytes, dict[str, Any]]
