@@ -65,7 +65,9 @@ def schemathesis(python, port: int, examples: int) -> dict:
         python.parent / "schemathesis", "run", f"http://127.0.0.1:{port}/openapi.json", "-n", examples,
         "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--seed", 1,
     ]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=_peers.CACHE
+    )
     text = done.stdout
     cases = re.search(r"([\d,]+) generated", text)
     failed = re.search(r"found (\d+) unique failures|(\d+) unique failures", text)
