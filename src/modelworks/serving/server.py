@@ -202,7 +202,9 @@ async def _serve(wanted: Wanted) -> int:
     tasks = [asyncio.create_task(open_all())]
     if wanted.watch:
         tasks += [asyncio.create_task(_watch(model, log)) for model in models.values()]
-    log("listening", host=wanted.host, port=listener.getsockname()[1], models=list(models))
+    host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
+    url = f"http{'s' if wanted.tls else ''}://{host}:{listener.getsockname()[1]}/"
+    log("listening", url=url, models=list(models))
     try:
         await server.serve([listener])
     finally:
