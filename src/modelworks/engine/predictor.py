@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from modelworks.core.errors import UserError
-from modelworks.core.field import Field
+from modelworks.core.field import Encoded, Field
 from modelworks.core.run import RunFolder
 from modelworks.core.task import Task
 from modelworks.engine import heap, usercode
@@ -108,7 +108,7 @@ class Predictor:
             rows = good[start : start + self.batch_size]
             stored: dict[str, torch.Tensor] = {}
             for name, result in encoded.items():
-                stored |= _pick(name, result.values, result.lengths, rows)
+                stored |= pick(name, result, rows)
             device = next(self.network.parameters()).device
             output = self.task.forward(self.network, prepare_batch(stored, self.inputs, device))
             predicted = {name: value.cpu().numpy() for name, value in self.task.predict(output).items()}
@@ -161,10 +161,9 @@ def load_weights(network: Network, path: Path) -> None:
         raise UserError(f"{path}: the weights do not fit the recipe's model: {first}") from None
 
 
-def _pick(
-    name: str, values: np.ndarray, lengths: np.ndarray | None, rows: np.ndarray
-) -> dict[str, torch.Tensor]:
+def pick(name: str, encoded: Encoded, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """Some rows of an encoded chunk, as a batch; ragged ones padded with 0."""
+    values, lengths = encoded.values, encoded.lengths
     if lengths is None:
         return {name: torch.from_numpy(np.ascontiguousarray(values[rows]))}
     starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -143,6 +143,20 @@ class App:
         self._number += 1
         return f"{self._prefix}-{self._number:x}".encode()
 
+    # ------------------------------------------------------------------ models
+    def found(self, name: str) -> Model:
+        """A served model; raises Refused."""
+        if name not in self.models:
+            raise Refused(404, f"there is no model {name[:80]!r}; there are: {', '.join(self.models)}")
+        return self.models[name]
+
+    def known(self, name: str) -> Model:
+        """A model that has told what it is; raises Refused."""
+        model = self.found(name)
+        if not model.metadata:
+            raise Refused(503, f"{name} is not ready", {"Retry-After": "1"})
+        return model
+
     # ------------------------------------------------------------------ predict and infer
     async def predict(self, model: Model, form: str, scope: Any, receive: Any) -> Answer:
         """The worker's answer to a body, or a refusal as an answer."""

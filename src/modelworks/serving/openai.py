@@ -47,7 +47,7 @@ def router(app: App) -> APIRouter:
     async def model(model: str) -> Response:
         """One of them."""
         try:
-            return _reply(_model(_found(app, model)))
+            return _reply(_model(app.found(model)))
         except Refused as refused:
             return _refusal(refused)
 
@@ -66,7 +66,7 @@ def router(app: App) -> APIRouter:
         """A vector for each text, of a Run of task embed. Tokens are not counted."""
         try:
             asked = await _asked(app, request, forms.Embeddings)
-            return _reply(await _embedded(_known(app, asked.model), asked))
+            return _reply(await _embedded(app.known(asked.model), asked))
         except Refused as refused:
             return _refusal(refused)
 
@@ -83,20 +83,6 @@ def _reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 def _refusal(refused: Refused) -> Response:
     return _reply(forms.error(refused.status, refused.message), refused.status, refused.headers)
-
-
-def _found(app: App, name: str) -> Model:
-    if name not in app.models:
-        raise Refused(404, f"there is no model {name[:80]!r}; there are: {', '.join(app.models)}")
-    return app.models[name]
-
-
-def _known(app: App, name: str) -> Model:
-    """A model that has told what it is."""
-    model = _found(app, name)
-    if not model.metadata:
-        raise Refused(503, f"{name} is not ready", {"Retry-After": "1"})
-    return model
 
 
 async def _asked(app: App, request: Request, form: type[forms.Form]) -> Any:
@@ -152,7 +138,7 @@ class _Written(Response):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             asked = await _asked(self._app, self._request, self._form)
-            model = _known(self._app, asked.model)
+            model = self._app.known(asked.model)
             if model.metadata.get("kind") != "language":
                 raise Refused(
                     400, f"{model.name} does not write text: its task is {model.metadata.get('task')}"

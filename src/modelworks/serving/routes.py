@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from modelworks import __version__
 from modelworks.core.errors import UserError
 from modelworks.serving import openapi
+from modelworks.serving.limits import Refused
 from modelworks.serving.oip import tensor_of
 from modelworks.serving.openapi import refusals
 
@@ -60,6 +61,12 @@ def ready(app: App) -> bool:
 
 
 def _errors(site: FastAPI) -> None:
+    @site.exception_handler(Refused)
+    async def declined(request: Request, error: Refused) -> Response:
+        return reply(
+            openapi.error(request.url.path, error.status, error.message), error.status, error.headers
+        )
+
     @site.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         found = openapi.error(request.url.path, error.status_code, str(error.detail))
@@ -69,20 +76,6 @@ def _errors(site: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()[:5]]
         return reply(openapi.error(request.url.path, 422, "; ".join(faults)), 422)
-
-
-def _found(app: App, name: str) -> Model:
-    if name not in app.models:
-        raise HTTPException(404, f"there is no model {name[:80]!r}; there are: {', '.join(app.models)}")
-    return app.models[name]
-
-
-def _known(app: App, name: str) -> Model:
-    """A model that has told what it takes."""
-    model = _found(app, name)
-    if not model.metadata:
-        raise HTTPException(503, f"{name} is not ready", {"Retry-After": "1"})
-    return model
 
 
 # ------------------------------------------------------------------------------------------- health
@@ -107,7 +100,7 @@ def _oip(site: FastAPI, app: App) -> None:
         return reply({"name": "modelworks", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def described(model: Any) -> Response:
-        found = _known(app, model).metadata
+        found = app.known(model).metadata
         outputs = [
             {key: value for key, value in each.items() if key != "labels"}
             for each in found.get("outputs", [])
@@ -123,11 +116,11 @@ def _oip(site: FastAPI, app: App) -> None:
         return reply(told)
 
     async def is_ready(model: Any) -> Response:
-        found = _found(app, model).ready
+        found = app.found(model).ready
         return reply({"name": model, "ready": found}, 200 if found else 503)
 
     async def infer(request: Request, model: Any) -> Response:
-        return await _answer(app, request, _found(app, model), "oip")
+        return await _answer(app, request, app.found(model), "oip")
 
     def at(version_: Any) -> None:
         if version_ != "1":
@@ -204,7 +197,7 @@ def _predict(site: FastAPI, app: App) -> None:
     @site.post("/predict/{model}", **more)
     async def predict_with(request: Request, model: str) -> Response:
         """A row, rows, a table, or one picture, sound or text → predictions. Pictures and sounds in JSON are base64."""
-        return await _answer(app, request, _found(app, model), "plain")
+        return await _answer(app, request, app.found(model), "plain")
 
     @site.post("/predict", **more)
     async def predict(request: Request) -> Response:
@@ -252,7 +245,7 @@ def _operation(site: FastAPI, app: App) -> None:
             raise HTTPException(400, "wants JSON: {'model': NAME, 'run': RUN}") from None
         if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
             raise HTTPException(400, "wants {'model': NAME, 'run': RUN}, both texts")
-        model = _found(app, asked.get("model", next(iter(app.models)) if len(app.models) == 1 else ""))
+        model = app.found(asked.get("model", next(iter(app.models)) if len(app.models) == 1 else ""))
         try:
             await model.reload(_beside(app, model, asked.get("run", "")))
         except UserError as error:

@@ -25,7 +25,7 @@ from modelworks.core.field import Encoded
 from modelworks.core.run import RunFolder
 from modelworks.engine.data.prepare import encode_rows
 from modelworks.engine.network import prepare_batch
-from modelworks.engine.predictor import Predictor
+from modelworks.engine.predictor import Predictor, pick
 from modelworks.serving import bodies, describe, oip
 from modelworks.serving.bodies import Asked, Form
 from modelworks.serving.drift import Drift
@@ -220,7 +220,7 @@ class Rows:
             places = order[start : start + step]
             stored: dict[str, torch.Tensor] = {}
             for name, result in encoded.items():
-                stored |= _pick(name, result, good[places])
+                stored |= pick(name, result, good[places])
             task = self.predictor.task
             output = task.forward(
                 self.predictor.network, prepare_batch(stored, self.predictor.inputs, device)
@@ -297,19 +297,6 @@ def _array(values: list[Any]) -> pa.Array:
     if first is None:
         return pa.nulls(len(values), pa.string())
     return pa.array(values)
-
-
-def _pick(name: str, encoded: Encoded, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """Some rows of what was encoded, as a batch; ragged ones padded with 0."""
-    values, lengths = encoded.values, encoded.lengths
-    if lengths is None:
-        return {name: torch.from_numpy(np.ascontiguousarray(values[rows]))}
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    chosen = lengths[rows]
-    padded = np.zeros((len(rows), int(chosen.max(initial=0)), *values.shape[1:]), values.dtype)
-    for index, row in enumerate(rows):
-        padded[index, : chosen[index]] = values[starts[row] : starts[row + 1]]
-    return {name: torch.from_numpy(padded), f"{name}.length": torch.from_numpy(chosen.astype(np.int64))}
 
 
 def by_row(columns: dict[str, list[Any]]) -> Answers:
