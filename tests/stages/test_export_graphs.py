@@ -169,6 +169,24 @@ def test_what_differs_is_not_given_out(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_no_sum_for_executorch_has_a_factor() -> None:
+    import torch
+
+    from modelworks.engine.export.executorch import without_alpha
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.add(torch.tensor(0.5), x, alpha=0.25) + x
+
+    x = torch.arange(12.0).view(3, 4)
+    program = torch.export.export(Scaled(), (x,))
+    plain = without_alpha(program)
+    factors = [[node.kwargs.get("alpha", 1) for node in each.graph.nodes] for each in (program, plain)]
+    assert max(factors[0]) == 1 > min(factors[0])
+    assert set(factors[1]) == {1}
+    assert torch.equal(plain.module()(x), 0.5 + x * 0.25 + x)
+
+
 def test_refusals_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
