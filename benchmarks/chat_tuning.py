@@ -7,6 +7,7 @@ as a package from PyPI, or by --smollm FILE. Told are the perplexity of held-out
 and of held-out pairs, before and after the second: how often and by how much (in nats) the chosen answer is likelier than
 the rejected one, and DPO's own reward margin and accuracy, which are 0 and .5 by definition where it starts. Pairs whose
 question is longer than 400 characters are left out: few of their answers' tokens would find room in the context of 192.
+DPO is done once for each of FOLDS parts of the pairs, with that part held out, so that every pair judges once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 
 RECIPES = _peers.REPOSITORY / "recipes" / "language"
 INSTRUCT, PREFER = "alpaca_en_demo.json.gz", "dpo_en_demo.json.gz"
-LONGEST = 400
+LONGEST, FOLDS = 400, 3
 
 
 def train(name: str, work: Path, threads: int, *flags: str) -> dict[str, Any]:
@@ -47,12 +48,43 @@ def train(name: str, work: Path, threads: int, *flags: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pairs(source: Path, target: Path) -> None:
-    """The pairs with short questions."""
+def pairs(source: Path) -> list[dict[str, Any]]:
+    """The pairs with short questions, in an order that says nothing."""
     rows = json.loads(gzip.decompress(source.read_bytes()))
     short = [row for row in rows if sum(len(said["value"]) for said in row["conversations"]) <= LONGEST]
-    target.write_bytes(gzip.compress(json.dumps(short).encode(), mtime=0))
     print(f"  {len(short)} of {len(rows)} pairs have questions of at most {LONGEST} characters", flush=True)
+    return [short[at] for at in np.random.default_rng(0).permutation(len(short))]
+
+
+def prefer(given: list[dict[str, Any]], work: Path, threads: int, quick: list[str]) -> list[dict[str, Any]]:
+    """The second recipe, with each part of the pairs held out in turn."""
+    found = []
+    for fold in range(1 if quick else FOLDS):
+        rows = [{**row, "split": "test" if at % FOLDS == fold else "train"} for at, row in enumerate(given)]
+        (work / PREFER).write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+        told = train("chat-prefer", work, threads, *quick)
+        told |= likelier(work / "runs" / "chat-prefer", told, 0.1)
+        print(f"  prefer {fold + 1}/{FOLDS}", {name: told[name] for name in TOLD}, flush=True)
+        found.append(told)
+    return found
+
+
+def pooled(folds: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """A mean over all held-out pairs with its interval, from those of the parts (independent rows, normal errors)."""
+    counts = np.array([fold["pairs"] for fold in folds], float)
+    values = np.array([fold[name]["value"] for fold in folds])
+    halves = np.array([(fold[name]["high"] - fold[name]["low"]) / 2 for fold in folds])
+    value = float((counts * values).sum() / counts.sum())
+    half = float(np.sqrt(((counts * halves) ** 2).sum()) / counts.sum())
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def mean(folds: list[dict[str, Any]], name: str) -> float:
+    """Over all held-out pairs."""
+    return float(np.average([fold[name] for fold in folds], weights=[fold["pairs"] for fold in folds]))
+
+
+TOLD = ("pairs", "before", "after", "accuracy", "margin", "seconds")
 
 
 def likelier(run: Path, after: dict[str, Any], beta: float) -> dict[str, float]:
@@ -90,7 +122,7 @@ def main() -> None:
         place.unlink(missing_ok=True)
         place.symlink_to(smollm)
         shutil.copy(args.data / "alpaca_demo" / INSTRUCT, work / INSTRUCT)
-        pairs(args.data / "alpaca_demo" / PREFER, work / PREFER)
+        given = pairs(args.data / "alpaca_demo" / PREFER)
         quick = ["--train.steps=2", "--evaluate.bootstrap=20"] if args.quick else []
         # No step: what the model that training starts from makes of the same rows.
         still = ["--name=before", "--train.steps=0", "--evaluate.bootstrap=200"]
@@ -104,10 +136,8 @@ def main() -> None:
             f"{tuned['seconds']:.0f} s",
             flush=True,
         )
-        preferred = train("chat-prefer", work, args.threads, *quick)
-        print("  prefer", {key: preferred[key] for key in ("accuracy", "margin", "seconds")}, flush=True)
-        found = likelier(work / "runs" / "chat-prefer", preferred, 0.1)
-    _publish(before, tuned, preferred, found, args.quick)
+        preferred = prefer(given, work, args.threads, quick)
+    _publish(before, tuned, preferred, args.quick)
 
 
 def _renamed(work: Path, threads: int, *flags: str) -> dict[str, Any]:
@@ -118,24 +148,23 @@ def _renamed(work: Path, threads: int, *flags: str) -> dict[str, Any]:
 
 
 def _publish(
-    before: dict[str, Any],
-    tuned: dict[str, Any],
-    preferred: dict[str, Any],
-    found: dict[str, float],
-    quick: bool,
+    before: dict[str, Any], tuned: dict[str, Any], preferred: list[dict[str, Any]], quick: bool
 ) -> None:
+    count, seconds = sum(fold["pairs"] for fold in preferred), mean(preferred, "seconds")
     rows = [
         ["perplexity of held-out answers", _with(before["perplexity"]), _with(tuned["perplexity"]), _rows(tuned), f"{tuned['seconds']:.0f}"],
-        ["reward margin of held-out pairs", "0", _with(preferred["margin"]), _rows(preferred), f"{preferred['seconds']:.0f}"],
-        ["accuracy of rewards", ".5", _with(preferred["accuracy"]), "", ""],
-        ["log p(chosen) − log p(rejected), nats", f"{found['before']:.2f}", f"{found['after']:.2f}", f"{found['pairs']} pairs", ""],
-        ["chosen likelier than rejected", f"{found['likelier_before']:.3f}", "–", "", ""],
+        ["reward margin of held-out pairs", "0", _with(pooled(preferred, "margin")), _rows(preferred[0]), f"{seconds:.0f}"],
+        ["accuracy of rewards", ".5", _with(pooled(preferred, "accuracy")), "", ""],
+        ["log p(chosen) − log p(rejected), nats", f"{mean(preferred, 'before'):.2f}", f"{mean(preferred, 'after'):.2f}", f"{count} pairs", ""],
+        ["chosen likelier than rejected", f"{mean(preferred, 'likelier_before'):.3f}", "–", "", ""],
     ]  # fmt: skip
     table = _results.table(
         ["", "before", "after", "rows: train / valid / test", "seconds, start to end"], rows
     )
-    notes = ["Intervals: 95 %, bootstrap over the test rows; one seed."]
-    raw = {"before": before, "tuned": tuned, "preferred": preferred, "found": found}
+    notes = [
+        f"Intervals: 95 %, bootstrap over the test rows; one seed. DPO: {len(preferred)} runs, each with another part held out."
+    ]
+    raw = {"before": before, "tuned": tuned, "preferred": preferred}
     _results.publish(
         "chat_tuning", "A small chat assistant: LoRA, then DPO", [table], notes=notes, raw=raw, quick=quick
     )

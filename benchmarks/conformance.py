@@ -4,7 +4,7 @@
 
 tritonclient.http runs peers/oip_client.py against a Run of pictures and one of a table. schemathesis makes requests
 from the document, sound and unsound ones: no answer may be 5xx, none undocumented, none of another type or shape than
-told. Both in the environment of load.py.
+told. OpenAI's routes are answered by tiny Runs that are made here. Both clients in the environment of load.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 
 import _peers
 import _results
+import _zoo
 from _serving import PEERS, free_port, serve, server
 
 RUNS = {
@@ -23,6 +24,8 @@ RUNS = {
     "rows": "tables/titanic-0/runs/run",
     "texts": "sentiment/runs/sentiment",
 }
+WRITING = ["language", "instruct", "embed"]
+"""Of _zoo.py: they write few tokens fast, so that thousands of requests for text take minutes."""
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
@@ -37,6 +40,7 @@ def main() -> None:
     examples = 20 if args.quick else args.examples
     given = dict(text.split("=", 1) for text in args.run)
     runs = {name: given.get(name, _peers.CACHE / "work" / path) for name, path in RUNS.items()} | given
+    runs |= {member.name: run for member, run in _zoo.make(_peers.CACHE / "exports", WRITING)}
     python = _peers.environment("serving", PEERS)
     port = free_port()
     rows = []

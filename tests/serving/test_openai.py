@@ -283,6 +283,19 @@ def test_other_refusals(client: Any, server: Any) -> None:
     assert server.ask("/v1/completions", [1])[0] == 400
 
 
+def test_the_document_shows_requests_that_are_answered(server: Any) -> None:
+    paths = server.ask("/openapi.json")[1]["paths"]
+    names = {}
+    for path in ("/v1/completions", "/v1/chat/completions", "/v1/embeddings"):
+        content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        names[path] = content["schema"]["properties"]["model"]["enum"]
+        assert list(content["examples"]) == names[path]
+        for example in content["examples"].values():
+            status, answer, _ = server.ask(path, example["value"])
+            assert (status, answer["model"]) == (200, example["value"]["model"])
+    assert [*names.values()] == [["poet"], ["poet"], ["near"]]
+
+
 def test_a_full_queue_says_429(later: Any) -> None:
     async def ask(client: Any) -> int:
         try:

@@ -149,6 +149,17 @@ RELOAD = {
 }
 
 
+_ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "/v1/completions": ("language", {"prompt": "Hello", "max_tokens": 16}),
+    "/v1/chat/completions": (
+        "language",
+        {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16},
+    ),
+    "/v1/embeddings": ("embed", {"input": "Hello"}),
+}
+"""OpenAI's routes: what a model must be, by kind or task, and a request that it answers."""
+
+
 def _example(described: Mapping[str, Any]) -> dict[str, Any]:
     """An input's example as a tensor of one row; of a picture its file."""
     value = described["example"]
@@ -174,6 +185,12 @@ def with_examples(document: dict[str, Any], models: Mapping[str, Any]) -> dict[s
     for path, some in (("/predict/{model}", rows), ("/predict", few), ("/v2/models/{model}/infer", tensors)):
         if some and path in found["paths"]:
             found["paths"][path]["post"]["requestBody"]["content"][JSON]["examples"] = some
+    for path, (kind, asked) in _ASKED.items():
+        names = [n for n, model in models.items() if kind in map(model.metadata.get, ("kind", "task"))]
+        if names and path in found["paths"]:
+            content = found["paths"][path]["post"]["requestBody"]["content"][JSON]
+            content["examples"] = {name: {"value": {"model": name, **asked}} for name in names}
+            content["schema"]["properties"]["model"]["enum"] = names
     known = {"model": list(models), "version": ["1"]}
     for methods in found["paths"].values():
         for operation in methods.values():
