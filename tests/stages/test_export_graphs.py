@@ -169,22 +169,26 @@ def test_what_differs_is_not_given_out(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_no_sum_for_executorch_has_a_factor() -> None:
+def test_what_executorch_lacks_is_written_otherwise() -> None:
     import torch
 
-    from modelworks.engine.export.executorch import without_alpha
+    from modelworks.engine.export._plain import plain
 
-    class Scaled(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.add(torch.tensor(0.5), x, alpha=0.25) + x
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            scaled = torch.add(torch.tensor(0.5), x, alpha=0.25) + x
+            values = codes.sort(0, descending=True).values
+            return (scaled, values, x.sort(1).values, codes.argsort(dim=1, stable=True), codes >> 2)
 
-    x = torch.arange(12.0).view(3, 4)
-    program = torch.export.export(Scaled(), (x,))
-    plain = without_alpha(program)
-    factors = [[node.kwargs.get("alpha", 1) for node in each.graph.nodes] for each in (program, plain)]
-    assert max(factors[0]) == 1 > min(factors[0])
-    assert set(factors[1]) == {1}
-    assert torch.equal(plain.module()(x), 0.5 + x * 0.25 + x)
+    x = torch.arange(12.0).view(3, 4).cos()
+    codes = torch.tensor([[3, -7, 3, 12], [3, 0, -1, -1], [5, 5, 0, 1]])
+    program = torch.export.export(Network(), (x, codes))
+    written = plain(program)
+    kernels = {str(node.target) for node in written.graph.nodes}
+    assert not [name for name in kernels if "sort" in name or "shift" in name]
+    assert {node.kwargs.get("alpha", 1) for node in written.graph.nodes} == {1}
+    for found, wanted in zip(written.module()(x, codes), Network()(x, codes), strict=True):
+        assert torch.equal(found, wanted)
 
 
 def test_refusals_are_one_line(

@@ -33,16 +33,18 @@ def write(graph: Any, program: Any, outputs: Any, folder: Path) -> dict[str, Any
 
     import torch
 
+    from modelworks.engine.export._plain import plain
+
     # NNPACK is for fewer than 16 rows: a graph that may choose it has no more.
     with _quiet(), torch.backends.nnpack.flags(enabled=False):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        plain = without_alpha(program)
+        written = plain(program)
 
         def made(partitioners: list[Any]) -> Any:
             edge = to_edge_transform_and_lower(
-                plain,
+                written,
                 partitioner=partitioners,
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
             )
@@ -71,16 +73,6 @@ def write(graph: Any, program: Any, outputs: Any, folder: Path) -> dict[str, Any
         "xnnpack": {"parts": delegated, "left_to_portable_kernels": left},
         "rows_a_call": 1,
     }
-
-
-def without_alpha(program: Any) -> Any:
-    """The program with a + αb in two steps: ExecuTorch 1.5's kernel forgets α where a is a single number."""
-    import torch
-
-    def add(one: Any, other: Any, *, alpha: float = 1) -> Any:
-        return NotImplemented if alpha == 1 else one + other * alpha
-
-    return program.run_decompositions({torch.ops.aten.add.Tensor: add})
 
 
 class Program:
