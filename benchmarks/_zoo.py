@@ -85,7 +85,7 @@ ZOO: tuple[Member, ...] = (
     _member("mask", "text.txt", "--task.kind=mask", *_SMALL, "--fields.text.length=32", "--train.batch_size=8", "--model.kind=transformer"),
     _member("span_corruption", "text.txt", "--task.kind=span_corruption", *_SMALL, "--fields.text.length=32", "--train.batch_size=8", "--model.kind=seq2seq"),
     _member("translate", "pairs.csv", "--task.kind=translate", "--target=de", "--model.kind=seq2seq", *_SMALL, "--task.bleu=false", "--fields.en.tokens=char", "--fields.de.tokens=char", "--fields.en.length=64", "--fields.de.length=64"),
-    _member("instruct", "chats.jsonl", "--task.kind=instruct", "--target=messages", "--model.kind=transformer", *_SMALL, "--model.positions=rope", "--fields.messages.kind=chat", "--fields.messages.tokens=bpe", "--fields.messages.vocabulary=300", "--fields.messages.template=chatml", "--fields.messages.length=96"),
+    _member("instruct", "chats.jsonl", "--task.kind=instruct", "--target=messages", "--model.kind=transformer", *_SMALL, "--model.positions=rope", "--fields.messages.kind=chat", "--fields.messages.tokens=bpe", "--fields.messages.vocabulary=300", "--fields.messages.template=chatml", "--fields.messages.length=96", "--train.optimizer.lr=0.01"),
     _member("prefer", "pairs.jsonl", "--task.kind=prefer", "--init=instruct"),
 )  # fmt: skip
 

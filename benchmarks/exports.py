@@ -66,7 +66,7 @@ def matrix(
         recipe = json.loads((run / "fields" / "fields.json").read_text("utf-8"))
         kinds = ", ".join(sorted({entry["settings"]["kind"] for entry in recipe.values()}))
         rows.append([member.name, member.task or "prefer", member.model or "transformer", kinds, *cells,
-                     f"{told['equal']} of {told['rows']}" if told else None])  # fmt: skip
+                     f"{told['equal']} of {told['rows']}" if told and told["rows"] else None])  # fmt: skip
     columns = ["Run", "task", "model", "fields", *formats, "encoded by contract.json alone"]
     good = [one for one in raw if "max_difference" in one]
     notes = [
