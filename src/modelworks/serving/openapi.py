@@ -182,7 +182,9 @@ def with_examples(document: dict[str, Any], models: Mapping[str, Any]) -> dict[s
         if model.metadata.get("kind") == "rows"
     }
     few = rows if len(models) == 1 else {}
-    for path, some in (("/predict/{model}", rows), ("/predict", few), ("/v2/models/{model}/infer", tensors)):
+    infer = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+    shown = {"/predict/{model}": rows, "/predict": few, **dict.fromkeys(infer, tensors)}
+    for path, some in shown.items():
         if some and path in found["paths"]:
             found["paths"][path]["post"]["requestBody"]["content"][JSON]["examples"] = some
     for path, (kind, asked) in _ASKED.items():
