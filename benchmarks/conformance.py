@@ -78,7 +78,7 @@ def schemathesis(python, port: int, examples: int) -> dict:
     operations = re.search(r"Tested: (\d+)", text)
     if done.returncode or cases is None or operations is None:
         print(text[-6000:], done.stderr[-2000:], flush=True)
-    count = next((int(each) for each in (failed.groups() if failed else ()) if each), 0)
+    count = int(failed.group(1)) if failed else 0
     if done.returncode and not count:
         raise _peers.Failed(f"schemathesis ended with {done.returncode}: {json.dumps(text[-300:])}")
     return {
