@@ -140,6 +140,38 @@ def test_a_run_whose_edits_are_not_its_own_is_refused(change, tmp_path: Path) ->
         Predictor.load(copy)
 
 
+_BODY = [
+    "--model=transformer",
+    "--fields.text.length=16",
+    "--model.depth=1",
+    "--model.width=32",
+    "--model.heads=2",
+]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["t.csv", "--target=y", "--model=mlp", "--task.kind=classify", "--task.class_weights=balanced"],
+        ["t.txt", "--task=mask", *_BODY],
+        ["t.txt", "--task=language", *_BODY, "--model.positions=learned"],
+    ],
+    ids=["class weights", "mask", "learned positions"],
+)
+def test_what_the_head_learned_of_the_data_judges_the_compressed_one_too(
+    flags: list[str], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id.replace(" ", "-")
+    assert main(["train", *flags, f"--name={name}", "--train.steps=4", *QUICK]) == 0
+    parent, child = RunFolder.find(name), made(name, "size=0.5", f"{name}-small")
+    metric = parent.evaluation()["primary"]
+    was, now = (run.evaluation()["splits"]["test"][metric]["value"] for run in (parent, child))
+    assert now == pytest.approx(was, rel=0.05)
+    assert child.evaluation()["splits"]["test"]["loss"]["value"] == pytest.approx(
+        parent.evaluation()["splits"]["test"]["loss"]["value"], rel=0.05
+    )
+
+
 def test_a_language_model_writes_and_is_written_on(capsys: pytest.CaptureFixture[str]) -> None:
     from modelworks.stages._speak import opened
 

@@ -12,6 +12,7 @@ import numpy as np
 from modelworks.core.errors import UserError
 from modelworks.core.field import Field
 from modelworks.core.run import RunFolder
+from modelworks.core.task import Task
 from modelworks.engine import judge, usercode
 from modelworks.engine.audit.audit import audit
 from modelworks.engine.checkpoint import write_tensors
@@ -46,7 +47,7 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
     assert task is not None
     device = str(next(learned.network.parameters()).device)
     write_tensors(run.path / "model.safetensors", learned.network.state_dict())
-    result = measure(recipe, fields, prepared, learned.network, learned.metric)
+    result = measure(recipe, task, fields, prepared, learned.network, learned.metric)
     result["training"] = {
         "seconds": round(learned.end.seconds, 3),
         "steps": learned.end.step,
@@ -84,11 +85,10 @@ def finish(run: RunFolder, taken: Taken, learned: Learned, echo: Callable[[str],
 
 
 def measure(
-    recipe: Recipe, fields: Mapping[str, Field], prepared: Prepared, network: Any, metric: str
+    recipe: Recipe, task: Task, fields: Mapping[str, Field], prepared: Prepared, network: Any, metric: str
 ) -> dict[str, Any]:
-    """evaluation.json of the held-out splits, and the test split's (else the validation's) worst mistakes."""
-    task = recipe.task
-    assert task is not None
+    """evaluation.json of the held-out splits, and the test split's (else the validation's) worst mistakes; `task` is
+    the one that built the network, for its head learned what it is judged by."""
     trivial = judge.trivial_answer(task, fields, rows_of(prepared, "train", task, fields))
     found: dict[str, Any] = {
         "trivial": trivial,

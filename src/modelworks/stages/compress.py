@@ -162,14 +162,15 @@ def _finish(run: RunFolder, parent: Any, measurer: Measurer, found: Any, target:
 
     before = parent.run.evaluation()
     metric = str(before.get("chosen_by") or measurer.metric)
-    evaluation = measure(parent.recipe, parent.fields, parent.taken.prepared, found.network, metric)
+    task, fields = parent.task, parent.fields
+    evaluation = measure(parent.recipe, task, fields, parent.taken.prepared, found.network, metric)
     mistakes = evaluation.pop("mistakes")
     evaluation.pop("trivial")
     if "training" in before:
         evaluation["training"] = before["training"]
 
     def last(run: RunFolder) -> None:
-        predictor = Predictor(found.network, parent.task, parent.fields, parent.recipe.evaluate.batch_size)
+        predictor = Predictor(found.network, task, fields, parent.recipe.evaluate.batch_size)
         write_gallery(run, predictor, parent.taken.dataset, mistakes)
         hashes = usercode.hashes(parent.run.recipe_tree())
         run.write_json("environment.json", environment(parent.recipe.seed, "cpu", hashes))

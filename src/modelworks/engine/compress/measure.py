@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from modelworks.core.field import Layout
 from modelworks.core.names import PACKAGE
 from modelworks.core.run import RunFolder
 from modelworks.engine import judge
@@ -209,7 +210,7 @@ def _in_turns(timed: tuple[list[Callable[[], Any]], ...]) -> list[float]:
 def _timed(parent: ParentRun, network: Network, split: str) -> list[Callable[[], Any]]:
     """Calls that answer one row each."""
     if writes(network):
-        return [writing(copy.deepcopy(network), parent.fields[parent.task.target].layout.size)]
+        return [writing(copy.deepcopy(network), parent.fields[parent.task.target].layout)]
     rows = parent.rows(split)
     assert rows is not None
     places = np.unique(np.linspace(0, len(rows) - 1, TIMED).astype(np.int64))
@@ -226,17 +227,18 @@ def writes(network: Any) -> bool:
     return hasattr(network.model, "new_cache") and hasattr(network.head, "table_VD")
 
 
-def writing(network: Network, size: int) -> Callable[[], Any]:
-    """A call that reads one more token, after CONTEXT others, and gives every token's score; packs the network."""
+def writing(network: Network, layout: Layout) -> Callable[[], Any]:
+    """A call that reads one more token, after CONTEXT others where there is room for so many, and gives every token's
+    score; packs the network."""
     from modelworks.engine.language.pack import pack
 
     fast: Any = pack(network, "int8" if getattr(network, "int8", False) else "float32")
     body, name = fast.model, fast.model.name
-    context = torch.arange(CONTEXT)[None] % (size - 1) + 1
-    length = min(CONTEXT, body.length - 1) if hasattr(body, "length") else CONTEXT
+    length = max(1, min(CONTEXT, layout.length - 2))
+    context = torch.arange(length)[None] % (layout.size - 1) + 1
     with torch.inference_mode():
         cache = body.new_cache(1, length + 2)
-        fast.head.logits(body({name: context[:, :length]}, cache))
+        fast.head.logits(body({name: context}, cache))
     token = {name: context[:, :1]}
 
     def call() -> Any:
@@ -285,7 +287,7 @@ def peak(run: str, row: str) -> float:
     predictor = Predictor.load(RunFolder(run))
     network, task = predictor.network, predictor.task
     if writes(network):
-        writing(network, predictor.fields[task.target].layout.size)()
+        writing(network, predictor.fields[task.target].layout)()
     else:
         batch = read_tensors(Path(row))
         task.measure(task.forward(network, batch), batch)
