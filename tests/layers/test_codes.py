@@ -74,27 +74,6 @@ def test_numbers_lie_in_a_string_of_bits_lowest_first(bits):
     assert len(packed) == math.ceil(1000 * bits / 8)
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.sampled_from([(1, 65), (5, 100), (40, 64), (9, 17), (30, 576), (200, 3)]), st.integers(0, 1000))
-def test_a_table_has_scales_of_its_own_for_the_parts_of_a_row(shape, seed):
-    weight = tensor(shape, seed, 0.0)
-    weight[:, 0] *= 1000  # one number that would swallow the others of its row
-    parts = codes.encode(weight, 8, table=True)
-    back = codes.decode(parts, weight.shape)
-    each = codes.span(weight.shape, 8, table=True)
-    assert len(parts[".scale"]) == math.ceil(weight.numel() / each)
-    flat, got = weight.flatten().numpy(), back.flatten().numpy()
-    for start in range(0, len(flat), each):
-        group = flat[start : start + each]
-        assert (
-            np.abs(group - got[start : start + each]).max()
-            <= 0.505 * np.abs(group).max() / 127 * 1.01 + 1e-12
-        )
-    if shape[1] > 2 * codes.LONG:
-        plain = codes.decode(codes.encode(weight, 8), weight.shape)
-        assert (back - weight).square().sum() < (plain - weight).square().sum() / 4
-
-
 def test_bytes_are_what_was_promised():
     weight = torch.randn(256, 256)
     for bits, share in ((16, 0.5), (8, 0.2520), (6, 0.2032), (4, 0.1407), (3, 0.1095)):

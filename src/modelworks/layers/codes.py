@@ -4,8 +4,7 @@
     weight = decode(parts, weight.shape)
 
 bits 32, 16    float32, float16
-bits 8         int8, the tensor's shape, times a bfloat16 scale for each row (the first axis: an output), which is what
-               whole-number products want; of a table that rows are looked up in, for each LONG neighbours of a row
+bits 8         int8, the tensor's shape, times a bfloat16 scale for each row (the first axis; of embeddings a token)
 bits 2 … 7     whole numbers of so many bits in one string of bytes, a scale for each group of GROUP neighbours; the
                scale is the one, of several that cut off the outermost, that leaves the least squared error
 zeros          where they are many, one bit a weight says which are not zero, and those alone follow
@@ -29,7 +28,6 @@ GROUP = 32
 SHORT = 16
 """Rows shorter than this would have more bytes of scales than is worth it: they share them in groups of LONG."""
 LONG = 64
-"""Neighbours that share a scale at 8 bits where no row does; in looked-up tables it halves the error of longer rows."""
 LEAST = 64
 """Numbers of a tensor from which encoding it is worth the bother."""
 SPARSE = 0.2
@@ -47,21 +45,21 @@ def largest(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def span(shape: tuple[int, ...] | torch.Size, bits: int, table: bool = False) -> int:
-    """How many neighbours share a scale; `table`: of one that rows are looked up in."""
+def span(shape: tuple[int, ...] | torch.Size, bits: int) -> int:
+    """How many neighbours share a scale."""
     count = math.prod(shape)
     row = count // shape[0] if shape and shape[0] else count
     if bits == 8:
-        wanted = LONG if row < SHORT or (table and row > LONG) else row
+        wanted = row if row >= SHORT else LONG
     else:
         wanted = GROUP
     return max(1, min(wanted, count))
 
 
-def rounded(weight: Tensor, bits: int, table: bool = False) -> tuple[Tensor, Tensor]:
+def rounded(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """(whole numbers int8 (N,), scales bfloat16 (G,)) of a tensor."""
     flat_N = weight.detach().float().reshape(-1)
-    each, top = span(weight.shape, bits, table), largest(bits)
+    each, top = span(weight.shape, bits), largest(bits)
     groups = -(-len(flat_N) // each)
     x_GS = nn.functional.pad(flat_N, (0, groups * each - len(flat_N))).view(groups, each)
     most_G = x_GS.abs().amax(1)
@@ -84,8 +82,8 @@ def rounded(weight: Tensor, bits: int, table: bool = False) -> tuple[Tensor, Ten
     return whole_GS.to(torch.int8).reshape(-1)[: len(flat_N)], scale_G
 
 
-def encode(weight: Tensor, bits: int, table: bool = False) -> Parts:
-    """The parts of a tensor, by suffix; "" is the tensor's own name. `table`: rows are looked up in it."""
+def encode(weight: Tensor, bits: int) -> Parts:
+    """The parts of a tensor, by suffix; "" is the tensor's own name."""
     if bits == 32 and not _pays(weight, 32):
         return {"": weight.detach()}
     if bits == 16 and not _pays(weight, 16):
@@ -95,7 +93,7 @@ def encode(weight: Tensor, bits: int, table: bool = False) -> Parts:
         kept = flat_N != 0
         values = flat_N[kept].half() if bits == 16 else flat_N[kept]
         return {"": values, ".mask": _marks(kept)}
-    whole_N, scale_G = rounded(weight, bits, table)
+    whole_N, scale_G = rounded(weight, bits)
     if _pays(weight, bits):
         kept = whole_N != 0
         return {"": _packed(whole_N[kept], bits), ".scale": scale_G, ".mask": _marks(kept)}
@@ -125,10 +123,8 @@ def decode(parts: Mapping[str, Tensor], shape: torch.Size | tuple[int, ...]) -> 
         whole_N[kept] = values_N
         values_N = whole_N
     if scale_G is not None:
-        # A table's rows have several scales each where they are longer than LONG, so the count tells which it is.
-        spans = {span(shape, 8, table) for table in (False, True)} if codes.dtype == torch.int8 else {GROUP}
-        each = next((each for each in spans if len(scale_G) == -(-count // each)), 0)
-        if scale_G.dim() != 1 or not scale_G.is_floating_point() or not each:
+        each = span(shape, 8 if codes.dtype == torch.int8 else 4)
+        if scale_G.dim() != 1 or not scale_G.is_floating_point() or len(scale_G) != -(-count // each):
             raise ValueError(f"scales of {tuple(scale_G.shape)} for {count:,} numbers")
         values_N = values_N * scale_G.float().repeat_interleave(each)[:count]
     return values_N.view(shape)

@@ -142,9 +142,8 @@ def store(network: Network, bits: int, per: Mapping[str, int] | None = None) -> 
     """The parts of every tensor that is worth it; the network has the numbers that they stand for from here on."""
     found: dict[str, codes.Parts] = {}
     with torch.no_grad():
-        tables = _tables(network)
         for name, tensor in _worth(network):
-            parts = codes.encode(tensor, (per or {}).get(name, bits), name in tables)
+            parts = codes.encode(tensor, (per or {}).get(name, bits))
             tensor.copy_(codes.decode(parts, tensor.shape))
             found[name] = parts
     return found
@@ -156,22 +155,17 @@ def _worth(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield name, parameter
 
 
-def _tables(network: nn.Module) -> set[str]:
-    """Names of the tensors whose rows are looked up, the heads that share them with an embedding among them."""
-    return {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
-
-
 def mixed(network: Network, size: float) -> dict[str, int]:
     """Bits for tensors that have less than 8, so that all together have at most `size` bytes.
 
     Greedy: the tensor next in turn is the one whose squared error grows least, relative to its own numbers, for each
     byte that it saves."""
     total = codes.size(network.state_dict())
-    ladder, state, found, tables = (8, 6, 5, 4), {}, {}, _tables(network)
+    ladder, state, found = (8, 6, 5, 4), {}, {}
     for name, parameter in _worth(network):
         tensor, steps = parameter.detach(), []
         for bits in ladder:
-            parts = codes.encode(tensor, bits, name in tables)
+            parts = codes.encode(tensor, bits)
             error = (codes.decode(parts, tensor.shape) - tensor).square().sum() / tensor.square().mean()
             steps.append((bits, codes.size(parts), float(error)))
         total += steps[0][1] - tensor.numel() * 4
