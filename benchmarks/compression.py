@@ -39,28 +39,22 @@ def main() -> None:
     parser.add_argument("--text", type=Path, metavar="FILE", help="an English text that SmolLM2 is judged by")
     parser.add_argument("--target", default=f"size={SIZE}", help="another target for all of them")
     args = parser.parse_args()
-    rows, raw, failed = [], {}, []
     for part in args.parts.split(","):
-        try:
-            made = PARTS[part](args)
-            if made is None:
-                continue
-            parent, flags = made
-            raw[part] = told = compressed(part, parent, flags, args)
-        except _peers.Failed as reason:
-            failed.append(f"{part}: {reason}")
-            continue
-        rows.append(line(part, told))
-        print(_results.table(COLUMNS, rows[-1:]), flush=True)
+        made = PARTS[part](args)
+        if made is not None:
+            publish(part, compressed(part, *made, args), args.quick)
+
+
+def publish(part: str, told: dict[str, Any], quick: bool) -> None:
+    """A section for each Run, so that one may be measured again by itself."""
     _results.publish(
-        "compression", "Compression to 8 bits", [_results.table(COLUMNS, rows)],
+        "compression", f"Compression to 8 bits: {part}", [_results.table(COLUMNS, [line(part, told)])], part=part,
         notes=[
             f"Wanted: {FACTOR}× smaller; at most {LOST['points']:g} points, of perplexity {LOST['%']:g} %, lost on validation and test; {FASTER}× faster where the machine allows.",
             "Bytes are those of model.safetensors. Lost is the worse of validation and test. Time is the processor time of one row on one thread, of a language model of one token after 64, in turns with the parent's.",
             "The way of computing was chosen by measuring: whole numbers (static or dynamic ranges) where they were faster, else float32 of weights stored as int8.",
-            *failed,
         ],
-        versions=_versions(), raw=raw, quick=args.quick,
+        versions=_versions(), raw=told, quick=quick,
     )  # fmt: skip
 
 
