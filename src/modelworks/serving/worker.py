@@ -25,9 +25,6 @@ from modelworks.serving.wire import Broken, Channel, Frame
 
 STATS_EVERY = 1.0
 """Seconds between two `stats` frames."""
-PRIMITIVES = "32"
-"""Products that oneDNN keeps compiled, by shape: it keeps 1,024 unless told, and batches of texts come in hundreds of
-shapes, so that a worker would grow for minutes, by some 60 MB, and be no faster (docs/experiments.md)."""
 LANGUAGE = ("language", "instruct", "prefer")
 """Tasks whose Runs write text."""
 
@@ -51,9 +48,6 @@ def open_engine(path: str, options: Options) -> Engine:
         return fill.open(run, options)
     from modelworks.serving import rows
 
-    os.environ.setdefault(
-        "ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES
-    )  # read when the first product is made
     return rows.open(run, options)
 
 
