@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+from select import select
 
 import orjson
 
@@ -27,7 +28,10 @@ def test_a_person_reads_lines_that_no_client_can_steer() -> None:
     log = Log(file=into)
     log("listening", url="http://127.0.0.1:8080/", models=["a", "b"])
     log.request(404, **ASKED)
-    text = os.read(out, 9999).decode()
+    text = ""
+    while text.count("\n") < 2 and select([out], [], [], 10)[0]:  # a terminal hands on what has come so far
+        text += os.read(out, 9999).decode()
+    os.close(into)
     assert "listening http://127.0.0.1:8080/  a, b" in text
     assert "request   404  GET /x" in text and "1.2 ms" in text
     assert "\x1b" not in text and text.count("\n") == 2
