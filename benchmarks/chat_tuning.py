@@ -72,9 +72,8 @@ def prefer(given: list[dict[str, Any]], work: Path, threads: int, quick: list[st
 def pooled(folds: list[dict[str, Any]], name: str) -> dict[str, float]:
     """A mean over all held-out pairs with its interval, from those of the parts (independent rows, normal errors)."""
     counts = np.array([fold["pairs"] for fold in folds], float)
-    values = np.array([fold[name]["value"] for fold in folds])
+    value = float(np.average([fold[name]["value"] for fold in folds], weights=counts))
     halves = np.array([(fold[name]["high"] - fold[name]["low"]) / 2 for fold in folds])
-    value = float((counts * values).sum() / counts.sum())
     half = float(np.sqrt(((counts * halves) ** 2).sum()) / counts.sum())
     return {"value": value, "low": value - half, "high": value + half}
 

@@ -39,10 +39,16 @@ def main() -> None:
     parser.add_argument("--text", type=Path, metavar="FILE", help="an English text that SmolLM2 is judged by")
     parser.add_argument("--target", default=f"size={SIZE}", help="another target for all of them")
     args = parser.parse_args()
+    failed = []
     for part in args.parts.split(","):
-        made = PARTS[part](args)
-        if made is not None:
-            publish(part, compressed(part, *made, args), args.quick)
+        try:
+            made = PARTS[part](args)
+            if made is not None:
+                publish(part, compressed(part, *made, args), args.quick)
+        except _peers.Failed as reason:  # the other Runs can be measured all the same
+            failed.append(f"{part}: {reason}")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 def publish(part: str, told: dict[str, Any], quick: bool) -> None:

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import subprocess
+from typing import Any
 
 import _peers
 import _results
@@ -39,8 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     examples = 20 if args.quick else args.examples
     given = dict(text.split("=", 1) for text in args.run)
-    runs = {name: given.get(name, _peers.CACHE / "work" / path) for name, path in RUNS.items()} | given
-    runs |= {member.name: run for member, run in _zoo.make(_peers.CACHE / "exports", WRITING)}
+    runs: dict[str, Any] = {name: _peers.CACHE / "work" / path for name, path in RUNS.items()}
+    runs |= {member.name: run for member, run in _zoo.make(_peers.CACHE / "exports", WRITING)} | given
     python = _peers.environment("serving", PEERS)
     port = free_port()
     rows = []
