@@ -51,6 +51,7 @@ def _member(name: str, data: str, *flags: str) -> Member:
 
 _TABLE = ("--fields.when.kind=date", "--fields.name=ignore")
 _SMALL = ("--model.width=32", "--model.depth=2", "--model.heads=2")
+_LLAMA = ("--model.preset=llama", "--model.kv_heads=1", "--model.hidden=64")
 _NEXT = ("--task.kind=language", "--fields.text.length=32", "--train.batch_size=8")
 ZOO: tuple[Member, ...] = (
     _member("tabular", "table.csv", "--target=kind", "--task.kind=classify", "--model.kind=tabular", "--model.members=4", *_TABLE),
@@ -82,6 +83,13 @@ ZOO: tuple[Member, ...] = (
     _member("language-window", "text.txt", *_NEXT, *_SMALL, "--model.positions=alibi", "--model.window=8", "--model.ngrams=2", "--model.ngram_rows=512", "--model.kv_heads=1", "--model.value_residual=true", "--task.softcap=15"),
     _member("language-experts", "text.txt", *_NEXT, *_SMALL, "--model.experts=3"),
     _member("language-rnn", "text.txt", *_NEXT, "--model.kind=rnn", "--model.bidirectional=false", "--model.cell=gru"),
+    _member("language-llama", "text.txt", *_NEXT, *_SMALL, *_LLAMA, "--fields.text.tokens=bpe", "--fields.text.vocabulary=300"),
+    _member("language-qwen", "text.txt", *_NEXT, *_SMALL, "--model.preset=qwen", "--model.kv_heads=1", "--model.hidden=64", "--fields.text.tokens=bpe", "--fields.text.vocabulary=300"),
+    _member("language-documents", "text.txt", *_NEXT, *_SMALL, *_LLAMA, "--task.documents=true", "--fields.text.end=true", "--fields.text.tokens=bpe", "--fields.text.vocabulary=300"),
+    _member("mask-bert", "text.txt", "--task.kind=mask", "--model.preset=bert", *_SMALL, "--fields.text.length=32", "--train.batch_size=8", "--fields.text.tokens=wordpiece", "--fields.text.vocabulary=300"),
+    _member("tag-bert", "entities.jsonl", "--target=tags", "--task.kind=tag", "--model.kind=transformer", "--model.preset=bert", *_SMALL, "--fields.tokens.tokens=wordpiece", "--fields.tokens.vocabulary=200"),
+    _member("embed-bert", "reviews.jsonl", "--target=text", "--task.kind=embed", "--model.kind=transformer", "--model.preset=bert", *_SMALL, "--fields.label=ignore", "--fields.text.kind=text", "--fields.text.tokens=bpe", "--fields.text.vocabulary=400"),
+    _member("instruct-llama", "chats.jsonl", "--task.kind=instruct", "--target=messages", "--model.kind=transformer", *_SMALL, *_LLAMA, "--fields.messages.kind=chat", "--fields.messages.tokens=bpe", "--fields.messages.vocabulary=300", "--fields.messages.template=chatml", "--fields.messages.length=96"),
     _member("mask", "text.txt", "--task.kind=mask", *_SMALL, "--fields.text.length=32", "--train.batch_size=8", "--model.kind=transformer"),
     _member("span_corruption", "text.txt", "--task.kind=span_corruption", *_SMALL, "--fields.text.length=32", "--train.batch_size=8", "--model.kind=seq2seq"),
     _member("translate", "pairs.csv", "--task.kind=translate", "--target=de", "--model.kind=seq2seq", *_SMALL, "--task.bleu=false", "--fields.en.tokens=char", "--fields.de.tokens=char", "--fields.en.length=64", "--fields.de.length=64"),

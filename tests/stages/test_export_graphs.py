@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,8 @@ ROWS = [
 TABLE = "\n".join(
     line.replace(".5,", ",", 1) if line.startswith(".5") else line for part in ROWS for line in part
 )
+Outside = Callable[[Path, str], str]
+ReadmeCode = Callable[[Path], str]
 SMALL = ["--train.steps=3", "--train.threads=1", "--quiet"]
 
 
@@ -40,28 +41,9 @@ def table(folder: Path, *flags: str) -> RunFolder:
     return RunFolder.find("t")
 
 
-def outside(folder: Path, code: str) -> str:
-    """Run code in a folder, in a Python that cannot import modelworks."""
-    block = "import sys; sys.modules['modelworks'] = None\n"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", block + code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def readme_code(folder: Path) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.DOTALL)
-    return code
-
-
-def test_onnx_of_every_kind_of_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_onnx_of_every_kind_of_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], outside: Outside, readme_code: ReadmeCode
+) -> None:
     """Numbers, categories, truth values, dates, tags and text: encoded by contract.json alone, the exported graph
     answers as `predict` does."""
     run = table(tmp_path, "--model.kind=fusion")
@@ -121,7 +103,9 @@ def test_onnx_of_every_kind_of_column(tmp_path: Path, capsys: pytest.CaptureFixt
             assert mine[f"probability_{label}"] == pytest.approx(other[label], abs=1e-5)
 
 
-def test_the_readme_runs_where_there_is_no_modelworks(tmp_path: Path) -> None:
+def test_the_readme_runs_where_there_is_no_modelworks(
+    tmp_path: Path, outside: Outside, readme_code: ReadmeCode
+) -> None:
     table(tmp_path, "--model.kind=mlp", "--fields.said=ignore")
     for format in ("onnx", "torch"):
         assert main(["export", "t", "--format", format, "--output", format]) == 0

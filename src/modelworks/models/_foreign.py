@@ -166,7 +166,11 @@ class Architecture(Protocol):
     """What each file of an architecture is."""
 
     TYPES: Mapping[str, str]
-    """model_type → the class in transformers."""
+    """model_type → what the names of its classes in transformers begin with."""
+    HEADS: Mapping[str, str]
+    """Kind of task → what the name of the class with its head ends with."""
+    CAUSAL: bool
+    """Whether a step sees nothing of those behind it."""
     PREFIX: str
     """What the body's tensors begin with where a head is present."""
 
@@ -183,8 +187,13 @@ class Architecture(Protocol):
         ...
 
     def parts(self, model: Any, tied: bool, kind: str) -> list[Part]:
-        """Every tensor. `kind`: the task's, or empty."""
+        """Every tensor. `kind`: the task's, of `HEADS`; any other for the body alone."""
         ...
+
+
+def tag_head(theirs: str) -> list[Part]:
+    """The last layer of task tag."""
+    return [Part(f"head.1.{leaf}", (f"{theirs}.{leaf}",)) for leaf in ("weight", "bias")]
 
 
 def transposed(ours: str, theirs: str) -> Part:
@@ -246,6 +255,14 @@ def unlike(model: Any, wanted: Mapping[str, Iterable[Any]]) -> list[str]:
         for name, allowed in wanted.items()
         if getattr(model, name) not in tuple(allowed)
     ]
+
+
+def label_tree(labels: Sequence[str]) -> dict[str, Any]:
+    """What config.json says of the names of classes."""
+    return {
+        "id2label": {str(code): label for code, label in enumerate(labels)},
+        "label2id": {label: code for code, label in enumerate(labels)},
+    }
 
 
 def decoder_tree(model: Any, size: int, length: int) -> dict[str, Any]:

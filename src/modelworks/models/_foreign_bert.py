@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, hidden, joined, unlike
+from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, hidden, joined, tag_head, unlike
 
-TYPES = {"bert": "BertForMaskedLM"}
+TYPES = {"bert": "Bert"}
+HEADS = {"mask": "ForMaskedLM", "tag": "ForTokenClassification"}
+CAUSAL = False
 PREFIX = "bert."
 
 
@@ -42,8 +44,6 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
         "experts": [1], "value_residual": [False], "ngrams": [1], "bias": [True], "activation": THEIR_ACTIVATIONS,
     }  # fmt: skip
     odd = unlike(model, wanted)
-    if task.get("kind") == "language":
-        odd.append("task: language")
     if task.get("kind") == "mask":
         odd += [f"task.{name}: {task[name]!r}" for name in ("transform", "bias") if not task.get(name, True)]
     return odd
@@ -96,7 +96,7 @@ def parts(model: Any, tied: bool, kind: str) -> list[Part]:
         found.append(Part("head.bias", ("cls.predictions.bias",)))
         if not tied:
             found.append(Part("head.weight", ("cls.predictions.decoder.weight",)))
-    return found
+    return found + (tag_head("classifier") if kind == "tag" else [])
 
 
 def _both(ours: str, theirs: str) -> list[Part]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, hidden, transposed, unlike
+from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, hidden, tag_head, transposed, unlike
 
-TYPES = {"gpt2": "GPT2LMHeadModel"}
+TYPES = {"gpt2": "GPT2"}
+HEADS = {"language": "LMHeadModel", "tag": "ForTokenClassification"}
+CAUSAL = True
 PREFIX = "transformer."
 
 
@@ -80,7 +82,7 @@ def parts(model: Any, tied: bool, kind: str) -> list[Part]:
     found += _norm(model, "model.norm", "ln_f")
     if not tied and kind == "language":
         found.append(Part("head.weight", ("lm_head.weight",)))
-    return found
+    return found + (tag_head("classifier") if kind == "tag" else [])
 
 
 def _norm(model: Any, ours: str, theirs: str) -> list[Part]:

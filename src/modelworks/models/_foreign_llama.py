@@ -17,15 +17,18 @@ from modelworks.models._foreign import (
     pairs,
     rotated,
     shape,
+    tag_head,
     unlike,
 )
 
 TYPES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
 }
+HEADS = {"language": "ForCausalLM", "tag": "ForTokenClassification"}
+CAUSAL = True
 PREFIX = "model."
 _EPS = {"llama": 1e-6, "mistral": 1e-6, "qwen2": 1e-6, "qwen3": 1e-6}
 
@@ -160,4 +163,4 @@ def parts(model: Any, tied: bool, kind: str) -> list[Part]:
     found.append(norm("model.norm", "norm", model.width))
     if not tied and kind == "language":
         found.append(Part("head.weight", ("lm_head.weight",)))
-    return found
+    return found + (tag_head("score") if kind == "tag" else [])

@@ -14,7 +14,9 @@ from modelworks.models._foreign import (
     unlike,
 )
 
-TYPES = {"nanochat": "NanoChatForCausalLM"}
+TYPES = {"nanochat": "NanoChat"}
+HEADS = {"language": "ForCausalLM"}
+CAUSAL = True
 PREFIX = "model."
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, joined, unlike
+from modelworks.models._foreign import THEIR_ACTIVATIONS, Config, Part, joined, label_tree, unlike
 from modelworks.models.vit import SIZES
 
-TYPES = {"vit": "ViTForImageClassification"}
+TYPES = {"vit": "ViT"}
+HEADS = {"classify": "ForImageClassification"}
+CAUSAL = False
 PREFIX = "vit."
 BODY = "vit"
 _PROJECTION = "embeddings.patch_embeddings.projection"
@@ -50,7 +52,7 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
         "normalisation": ["layer"],
         "activation": THEIR_ACTIVATIONS,
     }
-    return unlike(model, wanted)
+    return unlike(model, wanted) + (["task.units: one"] if task.get("units") == "one" else [])
 
 
 def write(model: Any, task: Mapping[str, Any], size: int, length: int) -> dict[str, Any]:
@@ -65,8 +67,7 @@ def write(model: Any, task: Mapping[str, Any], size: int, length: int) -> dict[s
         "layer_norm_eps": model.eps,
         "hidden_dropout_prob": model.dropout,
         "image_size": length,
-        "id2label": {str(code): f"LABEL_{code}" for code in range(size)},
-        "label2id": {f"LABEL_{code}": code for code in range(size)},
+        **label_tree([f"LABEL_{code}" for code in range(size)]),
     }
 
 

@@ -3,14 +3,15 @@
 modelworks export runs/titanic --format onnx --output titanic-onnx
 modelworks export runs/poems --format gguf --output poems-gguf --half
 
-What a format is lies in its file of engine/export. onnx, torch and executorch are read back by their own runtime and
-compared with the Run on rows of its own data before the folder is there.
+What a format is lies in its file of engine/export. An export is read back by its own runtime and compared with the Run
+on rows of its own data before the folder is there; hf and gguf where transformers or llama_cpp is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -23,6 +24,8 @@ from modelworks.core.run import RunFolder
 FOLDER = "engine/export"
 ROWS = 100
 """Rows compared."""
+HALF_SHARE = 0.02
+"""What float16 weights may change, of the largest number that comes out."""
 
 
 def formats() -> tuple[str, ...]:
@@ -43,9 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="DIR", required=True, help="a folder that is not there yet, or empty"
     )
     parser.add_argument("--half", action="store_true", help="hf, gguf: float16 weights instead of float32")
-    parser.add_argument(
-        "--data", metavar="FILE", help="onnx, torch, executorch: rows to compare on, instead of the recipe's"
-    )
+    parser.add_argument("--data", metavar="FILE", help="rows to compare on, instead of the recipe's")
 
 
 def main(args: argparse.Namespace, settings: list[str]) -> int:
@@ -74,30 +75,80 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {folder}: is not empty", "name a new folder")
     kind.need_runtime()
-    if not graph:
-        import torch
-
-        from modelworks.engine.predictor import Predictor
-        from modelworks.engine.recipe import of_run
-
-        model = of_run(run.recipe_tree(), str(run.path / "recipe.yaml")).model
-        return kind.write(run, Predictor.load(run), model, folder, torch.float16 if half else torch.float32)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        about = _write(run, format, kind, partial, data)
+        about = (
+            _write_graph(run, format, kind, partial, data)
+            if graph
+            else _write_weights(run, format, kind, partial, data, half)
+        )
+        card = run.path / "card.md"
+        if card.exists():
+            shutil.copyfile(card, partial / "card.md")
         if folder.exists():
             folder.rmdir()
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     found = about["verification"]
+    what = f"{folder / kind.FILE}" if graph else f"{folder} for {about['for']}"
+    if "skipped" in found:
+        return f"{what}: not compared with the Run, for {found['skipped']}; see {folder}/README.md"
     rows = f"{found['rows']} rows at batch {', '.join(found['batches'])}"
-    return f"{folder / kind.FILE}: max difference {found['max_difference']:.3g} on {rows}; see {folder}/README.md"
+    return f"{what}: max difference {found['max_difference']:.3g} on {rows}; see {folder}/README.md"
 
 
-def _write(run: RunFolder, format: str, kind: Any, folder: Path, data: str | None) -> dict[str, Any]:
+def _write_weights(
+    run: RunFolder, format: str, kind: Any, folder: Path, data: str | None, half: bool
+) -> dict[str, Any]:
+    """The files of a format that holds the weights alone, for a program that knows the architecture."""
+    import torch
+
+    from modelworks.engine.export import _readme_weights
+    from modelworks.engine.predictor import Predictor
+    from modelworks.engine.recipe import of_run
+
+    predictor = Predictor.load(run)
+    model = of_run(run.recipe_tree(), str(run.path / "recipe.yaml")).model
+    name = kind.write(run, predictor, model, folder, torch.float16 if half else torch.float32)
+    about: dict[str, Any] = {"for": name, "weights": "float16" if half else "float32"}
+    about |= _read_back(run, predictor, kind, folder, data, half)
+    _tell(folder, format, about)
+    text = _readme_weights.readme(format, run.name, predictor.task.kind, about)
+    (folder / "README.md").write_text(text, "utf-8")
+    return about
+
+
+def _read_back(
+    run: RunFolder, predictor: Any, kind: Any, folder: Path, data: str | None, half: bool
+) -> dict[str, Any]:
+    """The comparison with the Run and the versions; or why there is none."""
+    from importlib.metadata import version
+
+    from modelworks.engine.export import _compare, _graph, _rows
+
+    if importlib.util.find_spec(kind.RUNTIME) is None:
+        return {"verification": {"skipped": f"{kind.RUNTIME} is not installed here"}}
+    try:
+        rows = _rows.Rows.of(run, predictor, ROWS, data)
+    except UserError as error:
+        if data is not None:
+            raise
+        return {"verification": {"skipped": str(error)}}
+    graph = _graph.Graph(predictor, rows.example())
+    opened = kind.open_(folder, graph, rows.steps)
+    found = _compare.compare(graph, rows, opened, HALF_SHARE if half else kind.SHARE)
+    return {"versions": {kind.PACKAGE: version(kind.PACKAGE)}, "verification": found}
+
+
+def _tell(folder: Path, format: str, about: dict[str, Any]) -> None:
+    text = json.dumps({"format": format, **about}, ensure_ascii=False, indent=1)
+    (folder / "verification.json").write_text(text + "\n", "utf-8")
+
+
+def _write_graph(run: RunFolder, format: str, kind: Any, folder: Path, data: str | None) -> dict[str, Any]:
     """The folder's files; what verification.json holds and the versions."""
     from modelworks.engine.export import _compare, _contract, _graph, _readme, _rows, _serving
     from modelworks.engine.predictor import Predictor
@@ -114,13 +165,8 @@ def _write(run: RunFolder, format: str, kind: Any, folder: Path, data: str | Non
     found = about["verification"] = _compare.compare(graph, rows, opened)
     if proof := _contract.proved(folder, rows, graph):
         found["contract"] = proof
-    (folder / "verification.json").write_text(
-        json.dumps({"format": format, **about}, ensure_ascii=False, indent=1) + "\n", "utf-8"
-    )
+    _tell(folder, format, about)
     if format == "onnx":
         _serving.write(folder, run.name, tree)
     (folder / "README.md").write_text(_readme.readme(format, tree, about, rows.shown()), "utf-8")
-    card = run.path / "card.md"
-    if card.exists():
-        shutil.copyfile(card, folder / "card.md")
     return about

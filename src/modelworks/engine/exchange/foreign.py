@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from modelworks.core.model import Model
 from modelworks.core.settings import read as read_settings
 from modelworks.core.settings import to_tree
 from modelworks.engine.exchange.shapes import as_built
-from modelworks.models._foreign import Config, Part
+from modelworks.models._foreign import Config, Part, label_tree
 
 _FILES = ("gpt2", "llama", "nanochat", "bert", "vit")
 _PREFIXES = ("transformer.", "model.", "bert.", "vit.")
@@ -37,6 +36,10 @@ _BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "embedding
 """Endings of tensors that are computed, not learned."""
 _OTHER_HEADS = ("pooler.", "cls.", "classifier.", "score.", "lm_head.", "qa_outputs.")
 """Beginnings of tensors of heads that a task may do without."""
+_AFTER_LANGUAGE = ("instruct", "prefer")
+"""Tasks whose head is a language model's."""
+_HEADLESS = ("", "embed")
+"""Tasks that need the body alone."""
 
 
 @dataclass(frozen=True)
@@ -270,27 +273,40 @@ def write(
     length: int,
     tokenizer: str | None = None,
     tokens: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
     dtype: torch.dtype = torch.float32,
 ) -> str:
     """A folder that transformers opens: config.json, model.safetensors, tokenizer files. Returns the name of the
     class that it is for. `task`: the task's settings (`kind`, `tied`, `softcap`); `tokens`: special tokens for
-    tokenizer_config.json. Raises UserError naming the settings that no class there can express."""
+    tokenizer_config.json; `labels`: names of the head's classes. Raises UserError naming the settings that no class
+    there can express."""
     model = as_built(model, network)
-    architecture = _home(model, task)
     tied, kind = bool(task.get("tied")), str(task.get("kind", ""))
+    kind = "language" if kind in _AFTER_LANGUAGE else kind
+    architecture = _home(model, {**task, "kind": kind})
     state = network.state_dict()
-    prefix = architecture.PREFIX if kind in ("language", "mask", "classify") else ""
+    prefix = architecture.PREFIX if kind in architecture.HEADS else ""
     theirs: dict[str, Tensor] = {}
-    for part in architecture.parts(model, tied, kind):
+    parts = architecture.parts(model, tied, kind)
+    body = ("model.",) if kind in _HEADLESS else ("model.", "head.")
+    left = [name for name in state if name.startswith(body) and name not in {part.ours for part in parts}]
+    if left:
+        raise UserError(
+            f"{architecture.TYPES[architecture.write(model, task, size, length)['model_type']]} has no place for "
+            f"{', '.join(left[:3])}",
+            "export it in another format",
+        )
+    for part in parts:
         for name, tensor in zip(part.theirs, unpacked(part, state), strict=True):
-            whole = name if name.startswith(("lm_head.", "cls.", "classifier.")) else prefix + name
+            whole = name if name.startswith(_OTHER_HEADS) else prefix + name
             theirs[whole] = tensor.detach().to("cpu", dtype).contiguous().clone()
     config = architecture.write(model, task, size, length)
     if hasattr(architecture, "shapes"):
         config |= architecture.shapes(theirs)
-    name = architecture.TYPES[config["model_type"]]
+    if labels:
+        config |= label_tree(labels)
     config["architectures"] = [
-        name if prefix else re.sub("For.*|LMHead", "", name.removesuffix("Model")) + "Model"
+        architecture.TYPES[config["model_type"]] + architecture.HEADS.get(kind, "Model")
     ]
     config["dtype"] = str(dtype).removeprefix("torch.")
     known = dict(tokens or {})
@@ -316,15 +332,27 @@ def _home(model: Any, task: Mapping[str, Any]) -> Any:
     fitting = [architecture for architecture in _architectures() if type(model) is _body(architecture)]
     if not fitting:
         raise UserError(f"model {model.kind} has no class in transformers", "kind: transformer and vit have")
-    found = [(architecture.refusals(model, task), architecture) for architecture in fitting]
+    found = [(_refusals(architecture, model, task), architecture) for architecture in fitting]
     reasons, architecture = min(found, key=lambda pair: len(pair[0]))
     if reasons:
+        nearest = next(iter(architecture.TYPES.values())) + architecture.HEADS.get(task["kind"], "Model")
         raise UserError(
-            f"no class in transformers holds this model: {next(iter(architecture.TYPES.values()))} comes nearest, "
-            f"and cannot express {', '.join(reasons)}",
-            "train with other settings, or keep it a Run",
+            f"no class in transformers holds this model: {nearest} comes nearest, and cannot express "
+            f"{', '.join(reasons)}",
+            "train with other settings, or export it in another format",
         )
     return architecture
+
+
+def _refusals(architecture: Any, model: Any, task: Mapping[str, Any]) -> list[str]:
+    """Why the architecture's classes cannot hold the model with its head: their classifiers of whole texts, for one,
+    read another vector than ours."""
+    kind, reasons = task["kind"], architecture.refusals(model, task)
+    if kind not in (*architecture.HEADS, *_HEADLESS):
+        reasons.append(f"task: {kind}")
+    elif kind in ("tag", "embed") and getattr(model, "causal", architecture.CAUSAL) != architecture.CAUSAL:
+        reasons.append(f"model.causal: {model.causal}")
+    return reasons
 
 
 def unpacked(part: Part, state: Mapping[str, Tensor]) -> list[Tensor]:

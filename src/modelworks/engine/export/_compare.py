@@ -28,10 +28,11 @@ class Opened(Protocol):
         ...
 
 
-def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
-    """What goes into verification.json. Raises UserError where the export says something else than the Run."""
+def compare(graph: Graph, rows: Rows, opened: Opened, share: float = 0.0) -> dict[str, Any]:
+    """What goes into verification.json. Raises UserError where the export says something else than the Run: its floats
+    may differ by LIMIT, or by `share` of the largest of them where that is more."""
     table: dict[str, dict[str, float]] = {}
-    differing, counted, steps = 0, 0, []
+    differing, counted, largest, steps = 0, 0, 0.0, []
     for size in BATCHES:
         worst: dict[str, float] = {}
         for start in range(0, len(rows), size):
@@ -43,16 +44,18 @@ def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
                 if mine.dtype.kind == "f":
                     gap = float(np.abs(mine - other).max(initial=0.0))
                     worst[name] = max(worst.get(name, 0.0), gap if np.isfinite(other).all() else np.inf)
+                    largest = max(largest, float(np.abs(mine).max(initial=0.0)))
                 else:
                     differing, counted = differing + int((mine != other).sum()), counted + mine.size
         table[str(size)] = worst
     most = max((gap for row in table.values() for gap in row.values()), default=0.0)
+    limit = max(LIMIT, share * largest)
     found = {
         "rows": len(rows),
         "data": rows.source,
         "batches": table,
         "max_difference": most,
-        "limit": LIMIT,
+        "limit": limit,
         "whole_numbers": {"compared": counted, "different": differing},
     }
     if graph.integer:
@@ -60,10 +63,10 @@ def compare(graph: Graph, rows: Rows, opened: Opened) -> dict[str, Any]:
     if steps:
         found["steps"] = [min(steps), max(steps)]
     # Where two classes are equally likely, rounding may choose either: that is no fault of the export.
-    if not most <= LIMIT or differing > 0.01 * counted:
+    if not most <= limit or differing > 0.01 * counted:
         raise UserError(
             f"the export differs from the Run by {most:.3g}, and in {differing:,} of {counted:,} whole numbers",
-            f"at most {LIMIT:g} is let through",
+            f"at most {limit:.1g} is let through",
         )
     return found
 

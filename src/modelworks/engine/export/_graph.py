@@ -78,17 +78,21 @@ class Graph(nn.Module):
         return tuple(self._said(stored).values())
 
     def _said(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        device = next(self.network.parameters()).device
-        return self.task.exported(self.network, prepare_batch(stored, self.fields, device))
+        return self.task.exported(self.network, self._prepared(stored))
+
+    def _prepared(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return prepare_batch(stored, self.fields, next(self.network.parameters()).device)
+
+    def prepared(self, feeds: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """What the network reads of `feeds`, for programs that know no fields."""
+        return self._prepared(_tensors(feeds))
 
     def said(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the Run itself says of a batch; of layers of whole numbers, what they compute of floats: a graph holds
         their weights, not their kernels (layers/integer.py)."""
-        tensors = {
-            name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in self.feeds(stored).items()
-        }
         with torch.set_grad_enabled(self.integer):
-            return {name: value.detach().numpy() for name, value in self._said(tensors).items()}
+            said = self._said(_tensors(self.feeds(stored)))
+        return {name: value.detach().numpy() for name, value in said.items()}
 
     def trace(self, example: Mapping[str, np.ndarray], alone: bool = False) -> torch.export.ExportedProgram:
         """The network as torch.export records it: any number of rows and steps.
@@ -100,7 +104,7 @@ class Graph(nn.Module):
             for name in example:
                 if f"{name}.length" in example and name in found:
                     found[name] = found[name][:, : max(2, int(example[f"{name}.length"][0]))]
-        arrays = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in found.values())
+        arrays = tuple(_tensors(found).values())
         free = torch.export.Dim.DYNAMIC
         dims: dict[str, Any] = {BATCH: torch.export.Dim.STATIC if alone else free}
         for name, field in self.fields.items():
@@ -143,6 +147,10 @@ def graph_fields(predictor: Predictor) -> dict[str, Field]:
 def steps_of(name: str) -> str:
     """The name of the axis along a ragged input's steps."""
     return f"{name}.steps"
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
 def _plain(array: np.ndarray, form: str) -> np.ndarray:

@@ -28,6 +28,8 @@ from modelworks.engine.recipe import Recipe
 
 _READ = 2000
 """Rows looked at, of which those compared are taken evenly."""
+_NUMBERS = 2**20
+"""Most numbers that are computed for a row: 64 rows of them are 256 MB."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Rows:
     @classmethod
     def of(cls, run: RunFolder, predictor: Predictor, count: int = 100, data: str | None = None) -> Rows:
         """`data`: rows to take instead of those that the recipe names."""
-        fields = graph_fields(predictor)
+        fields, longest = graph_fields(predictor), _longest(predictor)
         if not fields:
             noise = np.random.default_rng(0).standard_normal((count, predictor.network.model.latent))
             return cls([{NOISE: row} for row in noise.astype(np.float32)], [], frozenset(), "noise")
@@ -54,7 +56,7 @@ class Rows:
             raise UserError(f"{run.path}: none of its rows can be read", "give others with --data FILE")
         chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
         ragged = frozenset(name for name, field in fields.items() if field.layout.ragged)
-        picked = [found[at] for at in chosen]
+        picked = [_cut(stored, raw, ragged, longest) for stored, raw in map(found.__getitem__, chosen)]
         return cls([one for one, _ in picked], [raw for _, raw in picked], ragged, data or source.kind)
 
     def __len__(self) -> int:
@@ -75,6 +77,11 @@ class Rows:
             batch[name], batch[f"{name}.length"] = padded, lengths
         return batch
 
+    @property
+    def steps(self) -> int:
+        """Most steps of a row."""
+        return max((len(row[name]) for row in self.stored for name in self.ragged), default=1)
+
     def shown(self, count: int = 2) -> list[dict[str, Any]]:
         """A few of the raw rows as plain values, for people to read; none where they are no such."""
         kept = []
@@ -90,6 +97,25 @@ class Rows:
         size = {row: sum(len(one[name]) for name in self.ragged) for row, one in enumerate(self.stored)}
         order = sorted(size, key=lambda row: size[row])
         return self.batch([order[at * (len(order) - 1) // (count - 1)] for at in range(count)])
+
+
+def _longest(predictor: Predictor) -> int:
+    """Steps of a row that are compared, so that the scores of a whole vocabulary for each leave room in memory."""
+    task = predictor.task
+    wide = hasattr(getattr(predictor.network, "head", None), "logits")
+    size = (
+        max((field.layout.size for field in task.inputs(predictor.fields).values()), default=1) if wide else 1
+    )
+    return max(16, _NUMBERS // size)
+
+
+def _cut(
+    stored: dict[str, np.ndarray], raw: dict[str, Any], ragged: frozenset[str], longest: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The row's first steps; a row that was longer has no raw values, for they say more."""
+    if all(len(stored[name]) <= longest for name in ragged):
+        return stored, raw
+    return {name: one[:longest] if name in ragged else one for name, one in stored.items()}, {}
 
 
 def _source(run: RunFolder) -> Source:

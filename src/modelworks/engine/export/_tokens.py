@@ -9,6 +9,9 @@ from typing import Any
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 
+_PADS = ("<pad>", "[PAD]")
+"""Names of the token 0 where it is of no text."""
+
 
 def common(run: RunFolder, predictor: Any) -> dict[str, Any]:
     """Size of the vocabulary, context, special tokens and tokenizer.json. Raises UserError without a tokenizer."""
@@ -33,6 +36,9 @@ def _named(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], s
     end = state.get("end", -1)
     if end in names:
         told["eos_token"] = names[end]
+    first = next((one for one in json.loads(state["tokenizer"])["added_tokens"] if one["id"] == 0), {})
+    if first.get("content") in _PADS:
+        told.setdefault("pad_token", first["content"])
     if template := state.get("template"):
         told["chat_template"] = template
     if state.get("begin", -1) in names:

@@ -1,31 +1,184 @@
-"""hf: a folder that transformers and vLLM open: config.json, safetensors, tokenizer.json.
+"""hf: a folder that transformers, vLLM and sentence-transformers open: config.json, safetensors, tokenizer.json.
 
-named = write(run, predictor, model, folder, dtype=torch.float32)
+    name = write(run, predictor, model, folder, dtype=torch.float32)      # the class: LlamaForCausalLM
+    opened = open_(folder, graph)                                         # as transformers computes it
+
+Texts of one field with a tokenizer, and a ViT's classes of pictures.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
+from modelworks.engine.export._graph import Graph
 from modelworks.engine.export._tokens import common
 
-EXTRA = ""
-TASKS = ("classify", "embed", "instruct", "language", "mask", "prefer", "regress", "tag")
-"""Those of a network that reads one text; which of them Hugging Face has a class for, the writer knows."""
+RUNTIME = PACKAGE = "transformers"
+SHARE = 1e-4
+"""Of the largest number: two orders of the same float32 sums differ by that in deep networks with wide scores."""
+TASKS = ("classify", "embed", "instruct", "language", "mask", "prefer", "tag")
+"""Those that some network has a class for; which of them Hugging Face has one for, the writer knows."""
+POOLINGS = {"mean": "mean_tokens", "max": "max_tokens", "last": "lasttoken"}
+"""Ours → sentence-transformers'; our cls is a learned vector before the text, for which theirs has no place."""
 
 
 def need_runtime() -> None:
-    """Nothing more is needed."""
+    """Nothing more is needed to write."""
 
 
 def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) -> str:
-    """The folder; for which class it is."""
+    """The folder; the class that it is for."""
     from modelworks.core.settings import to_tree
     from modelworks.engine.exchange import foreign
 
-    told = common(run, predictor)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = foreign.write(folder, predictor.network, model, to_tree(predictor.task), dtype=dtype, **told)
-    return f"{folder} for transformers' {name}"
+    task = predictor.task
+    pictures = [field for field in task.inputs(predictor.fields).values() if field.layout.form == "image"]
+    if task.kind == "embed" and model.pooling not in POOLINGS:
+        raise UserError(
+            f"sentence-transformers has no pooling {model.pooling!r}", "--format onnx takes every model"
+        )
+    told = _sides(pictures[0]) if len(pictures) == 1 else common(run, predictor)
+    labels = _labels(predictor)
+    told |= {"size": len(labels)} if pictures else {}
+    name = foreign.write(folder, predictor.network, model, to_tree(task), labels=labels, dtype=dtype, **told)
+    if pictures:
+        _json(folder / "preprocessor_config.json", _processor(pictures[0]))
+    if task.kind == "embed":
+        _sentence(folder, model.pooling, predictor.network.model.width, told["length"])
+    return name
+
+
+def _labels(predictor: Any) -> list[str]:
+    """Names of the classes of the head, in its order."""
+    task = predictor.task
+    if task.kind not in ("classify", "tag"):
+        return []
+    field = predictor.fields[task.target]
+    if task.kind == "classify":
+        return [str(value) for value in field.decode(np.arange(field.layout.size))]
+    told = field.contract()
+    codes = {"O": told["outside"], **told["tags"]}
+    return sorted(codes, key=lambda tag: codes[tag])
+
+
+def open_(folder: Path, graph: Graph, steps: int) -> Opened:
+    """The folder as transformers reads it."""
+    return Opened(folder, graph)
+
+
+class Opened:
+    """transformers' network in the place of ours, behind the same fields and task."""
+
+    training = False
+
+    def __init__(self, folder: Path, graph: Graph) -> None:
+        import torch
+        import transformers
+
+        self.graph = graph
+        name = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+        with _quiet(transformers):
+            opened = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
+        self.inner = opened.eval()
+        self.head = self
+
+    def predict(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch of stored arrays → what the task says of them."""
+        import torch
+
+        with torch.inference_mode():
+            said = self.graph.task.exported(self, self.graph.prepared(feeds))
+        return {name: value.numpy() for name, value in said.items()}
+
+    def model(self, batch: Any) -> Any:
+        """What the head reads: theirs reads the batch itself."""
+        return batch
+
+    def logits(self, batch: Mapping[str, Any]) -> Any:
+        """The scores of their head, or the pooled features where there is none."""
+        import torch
+
+        (name,) = self.graph.fields
+        x, length_B = batch[name], batch.get(f"{name}.length")
+        if self.graph.fields[name].layout.form == "image":
+            return self.inner(pixel_values=x).logits
+        mask_BT = None if length_B is None else torch.arange(x.shape[1]) < length_B[:, None]
+        found = self.inner(input_ids=x, attention_mask=mask_BT)
+        if hasattr(found, "logits"):
+            return found.logits
+        return self.graph.network.model.pool(found.last_hidden_state, mask_BT)
+
+    __call__ = logits
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Any:
+    """Without the bar of tensors read, and without a word on BERT's pooler, which nothing here reads."""
+    logging = transformers.utils.logging
+    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+# ------------------------------------------------------------------------------------------- pictures
+def _sides(field: Any) -> dict[str, Any]:
+    _, height, width = field.layout.shape
+    if height != width:
+        raise UserError(
+            f"--format hf has a place for square pictures, not {height} × {width}", "--format onnx"
+        )
+    return {"length": height}
+
+
+def _processor(field: Any) -> dict[str, Any]:
+    """preprocessor_config.json: what makes of pixels what the network reads."""
+    channels, height, width = field.layout.shape
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_convert_rgb": channels == 3,
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in field.state["mean"]],
+        "image_std": [value / 255 for value in field.state["std"]],
+    }
+
+
+# ------------------------------------------------------------------------------------------- vectors
+def _sentence(folder: Path, pooling: str, width: int, length: int) -> None:
+    """What sentence-transformers wants to know: tokens pooled, then of length 1."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for at, (path, kind) in enumerate(kinds.items())
+    ]
+    _json(folder / "modules.json", modules)
+    _json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    for path in ("1_Pooling", "2_Normalize"):
+        (folder / path).mkdir()
+    modes = {f"pooling_mode_{theirs}": ours == pooling for ours, theirs in POOLINGS.items()}
+    _json(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": width, "pooling_mode_cls_token": False, **modes},
+    )
+
+
+def _json(path: Path, tree: Any) -> None:
+    path.write_text(json.dumps(tree, indent=2) + "\n", "utf-8")
