@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+
+from modelworks.core.run import RunFolder
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("fastapi", reason="the extra serve")
@@ -239,12 +242,15 @@ def test_an_answer_obeys_a_schema(client: Any) -> None:
         )  # fmt: skip
 
 
-def test_vectors_come_as_base64_which_the_client_asks_for_and_as_numbers(client: Any) -> None:
+def test_vectors_come_as_base64_which_the_client_asks_for_and_as_numbers(client: Any, runs: Path) -> None:
     found = client.embeddings.create(model="near", input=["a fox", "an owl"])
     plain = client.embeddings.create(model="near", input="a fox", encoding_format="float")
     assert len(found.data) == 2
     assert found.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
     assert sum(value * value for value in plain.data[0].embedding) == pytest.approx(1, abs=1e-4)
+    fox, owl = RunFolder(runs / "near").fields()["text"].encode(pa.array(["a fox", "an owl"])).lengths
+    assert plain.usage.prompt_tokens == plain.usage.total_tokens == fox
+    assert found.usage.prompt_tokens == fox + owl > fox
     with pytest.raises(openai.BadRequestError, match="embed"):
         client.embeddings.create(model="poet", input="a fox")
 

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from modelworks.serving import openai_forms as forms
 from modelworks.serving.limits import Refused, of_json
+from modelworks.serving.openapi import error
 
 if TYPE_CHECKING:
     from modelworks.serving.app import App
@@ -63,7 +64,7 @@ def router(app: App) -> APIRouter:
 
     @routes.post("/embeddings", **forms.route(forms.Embeddings, forms.EMBEDDINGS))
     async def embeddings(request: Request) -> Response:
-        """A vector for each text, of a Run of task embed. Tokens are not counted."""
+        """A vector for each text, of a Run of task embed."""
         try:
             asked = await _asked(app, request, forms.Embeddings)
             return _reply(await _embedded(app.known(asked.model), asked))
@@ -82,7 +83,7 @@ def _reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def _refusal(refused: Refused) -> Response:
-    return _reply(forms.error(refused.status, refused.message), refused.status, refused.headers)
+    return _reply(error("/v1/", refused.status, refused.message), refused.status, refused.headers)
 
 
 async def _asked(app: App, request: Request, form: type[forms.Form]) -> Any:
@@ -108,7 +109,7 @@ async def _embedded(model: Model, asked: forms.Embeddings) -> dict[str, Any]:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     column = model.metadata["inputs"][0]["name"]
     body = orjson.dumps([{column: text} for text in texts])
-    answer = await model.ask("plain", JSON, body, {})
+    answer = await model.ask("counted", JSON, body, {})
     found = orjson.loads(bytes(answer.body))
     if answer.status != 200:
         raise Refused(answer.status, str(found.get("error", "cannot be answered")))
@@ -123,7 +124,8 @@ async def _embedded(model: Model, asked: forms.Embeddings) -> dict[str, Any]:
         if asked.encoding_format == "base64":
             packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         data.append({"object": "embedding", "index": index, "embedding": packed})
-    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    tokens = answer.more["tokens"]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": model.name, "usage": usage}
 
 
@@ -183,7 +185,7 @@ class _Written(Response):
                 if not begun:
                     await _refusal(refused)(scope, receive, send)
                     return
-                told = b"data: " + orjson.dumps(forms.error(refused.status, refused.message)) + b"\n\n"
+                told = b"data: " + orjson.dumps(error("/v1/", refused.status, refused.message)) + b"\n\n"
                 await send({"type": "http.response.body", "body": told, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 

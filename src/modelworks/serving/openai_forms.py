@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from modelworks.serving import openapi
 from modelworks.serving.limits import Refused
+from modelworks.serving.openapi import Responses
 
 JSON = "application/json"
 MOST = 128
@@ -247,18 +249,7 @@ def _token(text: str, data: Sequence[int], value: float) -> dict[str, Any]:
     return {"token": text, "logprob": value, "bytes": list(data)}
 
 
-def error(status: int, message: str) -> dict[str, Any]:
-    """An error in OpenAI's form."""
-    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
-    code = {404: "model_not_found", 429: "rate_limit_exceeded"}.get(status)
-    if "room for" in message or "context is" in message:
-        code = "context_length_exceeded"
-    kind = "server_error" if status >= 500 else kind
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
 # ------------------------------------------------------------------------------------------- OpenAPI
-Responses = dict[int | str, dict[str, Any]]
 _TEXT, _WHOLE = {"type": "string"}, {"type": "integer"}
 ASKED = (404, 408, 413, 422, 429, 503, 504)
 
@@ -280,12 +271,7 @@ EMBEDDINGS = _of(object=_TEXT, data=_CHOICES, model=_TEXT, usage={"type": "objec
 
 def refusals(*statuses: int) -> Responses:
     """What a route may be refused with."""
-    from modelworks.serving.openapi import REASONS
-
-    return {
-        status: {"description": REASONS[status], "content": {JSON: {"schema": _ERROR}}}
-        for status in sorted({400, 401, 403, *statuses})
-    }
+    return openapi.refusals(*statuses, form=_ERROR)
 
 
 REFUSALS = refusals()

@@ -25,10 +25,10 @@ Responses = dict[int | str, dict[str, Any]]
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 
 
-def refusals(*statuses: int) -> Responses:
-    """`responses=` of a route that may refuse with these, and with what the guard says."""
+def refusals(*statuses: int, form: Mapping[str, Any] = _ERROR) -> Responses:
+    """`responses=` of a route that may refuse with these, and with what the guard says. `form`: an error's schema."""
     return {
-        status: {"description": REASONS[status], "content": {JSON: {"schema": _ERROR}}}
+        status: {"description": REASONS[status], "content": {JSON: {"schema": form}}}
         for status in sorted({400, 401, 403, *statuses})
     }
 
@@ -38,9 +38,11 @@ def error(path: str, status: int, message: str) -> dict[str, Any]:
     if not path.startswith("/v1/"):
         return {"error": message}
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
-    if status >= 500:
-        kind = "server_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    code = {404: "model_not_found", 429: "rate_limit_exceeded"}.get(status)
+    if "room for" in message or "context is" in message:
+        code = "context_length_exceeded"
+    kind = "server_error" if status >= 500 else kind
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def _told(description: str, schema: Mapping[str, Any], content_type: str = JSON) -> Responses:

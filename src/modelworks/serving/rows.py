@@ -4,7 +4,8 @@
     engine.submit(Frame("predict", 1, {"items": [["plain", "application/json", 12, {}]]}, b'{"age": 31}'))
     engine.step()        # [Frame("answer", 1, {"items": [[200, "application/json", 57]]}, b'{"prediction": …}')]
 
-An item is [form, content type, length, more]: form is plain (bodies.py) or oip (oip.py); more holds `encoding` (gzip,
+An item is [form, content type, length, more]: form is plain (bodies.py), counted (plain, whose answer tells the tokens
+that were read) or oip (oip.py); more holds `encoding` (gzip,
 deflate) and `head` (bytes of JSON before an OIP body's raw tensors).
 """
 
@@ -122,7 +123,13 @@ class Rows:
         if asked.single:
             status = 422 if "error" in rows[0] else 200
             return status, JSON, dumps({"error": rows[0]["error"]} if status == 422 else rows[0]), {}
-        return 200, JSON, dumps(rows), {}
+        return 200, JSON, dumps(rows), {"tokens": self._tokens(asked)} if form == "counted" else {}
+
+    def _tokens(self, asked: Asked) -> int:
+        """Steps of the ragged inputs of all rows that can be read, as the fields cut them."""
+        arrays = {name: _array(values) for name, values in asked.columns.items()}
+        encoded, _ = encode_rows(self.predictor.inputs, arrays, None)
+        return sum(int(encoded[name].lengths.sum()) for name in self.ragged)  # type: ignore[union-attr]  # ragged
 
     def _answer(self, asked: Sequence[Asked]) -> list[Answers | Refused]:
         """The answers of several requests, computed together; where that fails, one by one."""
