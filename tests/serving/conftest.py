@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -26,8 +27,11 @@ KEY = "a-key-of-tests"
 class Server:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path) -> None:
-        self.process, self.port, self.log = process, port, log
+    def __init__(
+        self, process: subprocess.Popen, port: int, log: Path, trust: ssl.SSLContext | None = None
+    ) -> None:
+        self.process, self.port, self.log, self.trust = process, port, log, trust
+        self.url = f"{'https' if trust else 'http'}://127.0.0.1:{port}"
 
     def ask(
         self, path: str, body: Any = None, method: str | None = None, **headers: str
@@ -39,9 +43,9 @@ class Server:
         given = {name: value for name, value in given.items() if value}
         if data is not None:
             given.setdefault("Content-Type", "application/json")
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
+        request = urllib.request.Request(self.url + path, data, given, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=self.trust) as answer:
                 return answer.status, _read(answer), dict(answer.headers)
         except urllib.error.HTTPError as error:
             return error.code, _read(error), dict(error.headers)
@@ -127,8 +131,10 @@ def start() -> Any:
 
 
 @contextlib.contextmanager
-def serving(run: Path | tuple[Path, ...], folder: Path, *flags: str) -> Iterator[Server]:
-    """A server until the test is over."""
+def serving(
+    run: Path | tuple[Path, ...], folder: Path, *flags: str, trust: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    """A server until the test is over. `trust`: what its certificate is checked with."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -145,7 +151,7 @@ def serving(run: Path | tuple[Path, ...], folder: Path, *flags: str) -> Iterator
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, *flags], stderr=log, env=environment(), cwd=folder)
-        found = Server(process, port, folder / "log")
+        found = Server(process, port, folder / "log", trust)
         try:
             found.wait_ready()
             yield found
