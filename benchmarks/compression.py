@@ -56,8 +56,8 @@ def publish(part: str, told: dict[str, Any], quick: bool) -> None:
     _results.publish(
         "compression", f"Compression to 8 bits: {part}", [_results.table(COLUMNS, [line(part, told)])], part=part,
         notes=[
-            f"Wanted: {FACTOR}× smaller; at most {LOST['points']:g} points, of perplexity {LOST['%']:g} %, lost on validation and test; {FASTER}× faster where the machine allows.",
-            "Bytes are those of model.safetensors. Lost is the worse of validation and test. Time is the processor time of one row on one thread, of a language model of one token after 64, in turns with the parent's.",
+            f"Wanted: {FACTOR}× smaller; at most {LOST['points']:g} points, of perplexity {LOST['%']:g} %, lost on test; {FASTER}× faster where the machine allows.",
+            "Bytes are those of model.safetensors. Validation rows chose among the plans where the recipe has some, test rows judge. Time is the processor time of one row on one thread, of a language model of one token after 64, in turns with the parent's.",
             "The way of computing was chosen by measuring: whole numbers (static or dynamic ranges) where they were faster, else float32 of weights stored as int8.",
         ],
         versions=_versions(), raw=told, quick=quick,

@@ -6,8 +6,8 @@
 
 Quantisation, low rank, pruning and what trains after them are tried, alone and together; every try is measured on
 the Run's own held-out rows, and the table is part of the new Run. What the new Run cannot reach is an error that
-names the best that was reached. A drop counts points of a metric that is a share, else per cent, on validation and
-test rows alike.
+names the best that was reached. A drop counts points of a metric that is a share, else per cent. Validation rows choose
+among the plans, so that the test rows tell what the choice is worth; a Run without them chooses on its test rows.
 """
 
 from __future__ import annotations
@@ -146,6 +146,9 @@ def compress(
         raise
     if not quiet:
         show(measurer, [whole, *found.rows], found.row)
+    if wanted.drop is not None and found.row.lost > wanted.drop:
+        more = f"{found.row.lost:.2f} {measurer.unit} are lost on {measurer.main}"
+        say(f"  {more}: more than on {measurer.chooser}, whose rows chose among the plans")
     say(f"  report  {finished.path / 'report.html'}")
     return finished
 
@@ -226,12 +229,14 @@ def show(measurer: Measurer, rows: list[Row], chosen: Row) -> None:
 
     table = Table(title=f"on {measurer.main}; * the new Run", title_justify="left", box=None, pad_edge=False)
     table.add_column("plan")
+    apart = [f"on {measurer.chooser}"] if measurer.chooser != measurer.main else []
     headings = (
         "bytes",
         "share",
         measurer.metric,
         "95 % interval",
         f"lost, {measurer.unit}",
+        *apart,
         "ms a row",
         "share",
         "FLOPs",
@@ -248,6 +253,7 @@ def show(measurer: Measurer, rows: list[Row], chosen: Row) -> None:
             f"{quality['value']:.4f}",
             interval,
             f"{row.lost:+.2f}",
+            *([f"{row.price:+.2f}"] if apart else []),
             f"{row.latency_ms:.3g}",
             f"{row.latency_share:.2f}",
             f"{row.flops_share:.2f}",

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ class Row:
     quality: dict[str, float | None]
     """The primary metric on the test split: value, low, high (95 % by bootstrap)."""
     lost: float
-    """Points that the metric lost where it is a share, else per cent; on the worse of validation and test."""
+    """Points that the metric lost where it is a share, else per cent, on the split of `quality`."""
+    price: float
+    """The same on the rows that choose among plans: the validation split's, where there is one."""
     latency_ms: float
     latency_share: float
     """Of the parent's, measured in turns with it."""
@@ -69,7 +71,6 @@ class Row:
     """Most memory of a process that loads the Run and answers one row."""
     flops_share: float = 1.0
     """Of the parent's floating-point operations (flops.py); integer ones count as many."""
-    lost_by_split: dict[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As JSON, which has no infinite numbers."""
@@ -88,7 +89,7 @@ class Measurer:
         self.splits = [split for split in ("valid", "test") if parent.rows(split) is not None]
         if not self.splits:
             self.splits = ["train"]
-        self.main = self.splits[-1]
+        self.main, self.chooser = self.splits[-1], self.splits[0]
         self.network = parent.network()
         self.evaluated = self._evaluate(self.network)
         self._answers = self._answer(self.network)
@@ -96,7 +97,7 @@ class Measurer:
         latency = self._latencies(self._timed)[0]
         size = len(save({name: tensor.contiguous() for name, tensor in tensors(self.network).items()}))
         told = self._quality(self.evaluated)
-        self.row = Row(parent.run.name, size, 1.0, told, 0.0, latency, 1.0, 0.0, self._answers[0])
+        self.row = Row(parent.run.name, size, 1.0, told, 0.0, 0.0, latency, 1.0, 0.0, self._answers[0])
 
     def measure(self, what: str, network: Network) -> Row:
         """A row of the table."""
@@ -110,12 +111,12 @@ class Measurer:
             size,
             size / self.row.size_bytes,
             self._quality(found),
-            max(lost.values()),
+            lost[self.main],
+            lost[self.chooser],
             mine,
             mine / theirs,
             _furthest(answers, self._answers[1]),
             name,
-            lost_by_split=lost,
         )
 
     def lost(self, before: dict[str, Any], after: dict[str, Any]) -> float:

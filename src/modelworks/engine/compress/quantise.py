@@ -75,10 +75,10 @@ def _best(parent: Parent) -> Kernels:
             tried[kernel] = row
     if "float32" not in tried:
         return "float32"
-    bound = max(tried["float32"].lost, 0.0) + TOLERANCE
+    bound = max(tried["float32"].price, 0.0) + TOLERANCE
     fastest: Kernels = "float32"
     for kernel, row in tried.items():
-        if row.lost <= bound and row.latency_share < tried[fastest].latency_share:
+        if row.price <= bound and row.latency_share < tried[fastest].latency_share:
             fastest = kernel
     return fastest
 

@@ -111,15 +111,15 @@ def meets(row: Row, target: Target) -> bool:
     if target.latency is not None:
         return row.latency_ms <= target.latency
     assert target.drop is not None
-    return row.lost <= target.drop
+    return row.price <= target.drop
 
 
 def told(row: Row, measurer: Measurer) -> str:
     """A row in one line."""
     value = row.quality["value"]
     return (
-        f"{row.what} · {row.size_share:.3f} of the bytes · {measurer.metric} {value:.4f} (lost {row.lost:+.2f}"
-        f" {measurer.unit}) · {row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
+        f"{row.what} · {row.size_share:.3f} of the bytes · {measurer.metric} {value:.4f} on {measurer.main} (lost"
+        f" {row.price:+.2f} {measurer.unit} on {measurer.chooser}) · {row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
     )
 
 
@@ -130,15 +130,15 @@ def _better(one: Row, best: Row, target: Target) -> bool:
     if target.drop is not None:
         if good:
             return one.size_bytes < best.size_bytes
-        return one.lost < best.lost
+        return one.price < best.price
     if not good:  # the nearer, but not one that has lost its wits on the way
-        spoilt = one.lost > max(20.0, 2 * best.lost)
+        spoilt = one.price > max(20.0, 2 * best.price)
         nearer = (
             one.size_bytes < best.size_bytes if target.size is not None else one.latency_ms < best.latency_ms
         )
         return nearer and not spoilt
-    if abs(one.lost - best.lost) > ALIKE:
-        return one.lost < best.lost
+    if abs(one.price - best.price) > ALIKE:
+        return one.price < best.price
     return (one.latency_share, one.size_bytes) < (best.latency_share, best.size_bytes)
 
 
@@ -176,8 +176,8 @@ def _name_of_best(results: Mapping[str, Row], steps: list[Step]) -> Step | None:
     done = [step for step in steps if step.name in results]
     if not done:
         return None
-    least = min(max(results[step.name].lost, 0.0) for step in done)
-    good = [step for step in done if results[step.name].lost <= least + ALIKE]
+    least = min(max(results[step.name].price, 0.0) for step in done)
+    good = [step for step in done if results[step.name].price <= least + ALIKE]
     return min(good, key=lambda step: results[step.name].latency_share)
 
 
@@ -194,7 +194,7 @@ def _until(plans: list[Plan], target: Target, found: Found) -> Iterator[Plan]:
         for plan in plans:
             if plan.tunes != tunes:
                 continue
-            if found.met and found.row is not None and found.row.lost <= NOTHING:
+            if found.met and found.row is not None and found.row.price <= NOTHING:
                 return
             if worse >= FAILED:
                 break

@@ -65,6 +65,7 @@ def finish(
         "chosen": found.row.what,
         "metric": measurer.metric,
         "lost_in": measurer.unit,
+        "chosen_on": measurer.chooser,
         "split": measurer.main,
         "measured": MEASURED,
     }
@@ -84,7 +85,8 @@ MEASURED = {
     "quality": "the primary metric on the split named, with its 95 % interval by bootstrap; of a language model in"
     " float32 of the rounded weights, which generation multiplies as int8",
     "lost": "points (hundredths) of a metric that is a share, points of others, per cent of one that is better"
-    " when lower; the worse of validation and test",
+    " when lower; on the rows of `split`",
+    "price": "the same on the rows that chose among the plans: validation rows, where there are some",
     "latency_ms": "processor time of one row on one thread, mean over four rows of the fastest of several rounds;"
     " of a language model, one token after 64 others; latency_share is of the parent's, taken in turns with it",
     "max_difference": "the largest difference between the parent's and this network's answers to 100 rows",
