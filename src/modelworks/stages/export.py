@@ -140,6 +140,8 @@ def _read_back(
     graph = _graph.Graph(predictor, rows.example())
     opened = kind.open_(folder, graph, rows.steps)
     found = _compare.compare(graph, rows, opened, HALF_SHARE if half else kind.SHARE)
+    if alike := _compare.encoded(graph, rows, opened):
+        found["encoded"] = alike
     return {"versions": {kind.PACKAGE: version(kind.PACKAGE)}, "verification": found}
 
 

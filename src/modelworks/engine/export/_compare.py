@@ -18,6 +18,8 @@ from modelworks.engine.export._rows import Rows
 BATCHES = (1, 7, 64)
 LIMIT = 1e-4
 """Most that a float may differ."""
+CLOSE = 1e-5
+"""Most that prepared pixels may differ."""
 
 
 class Opened(Protocol):
@@ -69,6 +71,29 @@ def compare(graph: Graph, rows: Rows, opened: Opened, share: float = 0.0) -> dic
             f"at most {limit:.1g} is let through",
         )
     return found
+
+
+def encoded(graph: Graph, rows: Rows, opened: Any) -> dict[str, int] | None:
+    """How many raw rows the export's own files encode as the field does, but for the end token that follows a text in
+    training alone; None where it has no such files, or the rows are windows of longer ones."""
+    (field,) = graph.fields.values()
+    same, asked = 0, 0
+    for at, raw in enumerate(rows.raw):
+        if not raw:
+            continue
+        wanted = next(iter(graph.prepared(graph.feeds(rows.batch([at], whole=True))).values()))[0].numpy()
+        found = opened.encoded(next(iter(raw.values())), field.layout.length)
+        if found is None:
+            return None
+        asked += 1
+        if (
+            field.layout.form == "tokens"
+            and len(wanted) == len(found) + 1
+            and wanted[-1] == field.state.get("end")
+        ):
+            wanted = wanted[:-1]
+        same += wanted.shape == found.shape and bool(np.abs(wanted - found).max(initial=0) <= CLOSE)
+    return {"rows": asked, "equal": same} if asked else None
 
 
 def _real(

@@ -76,7 +76,7 @@ def proved(folder: Path, rows: Rows, graph: Graph) -> dict[str, Any] | None:
     for at, raw in enumerate(rows.raw):
         if not raw:
             continue  # a window of a longer text
-        stored = graph.feeds(rows.batch([at]))
+        stored = graph.feeds(rows.batch([at], whole=True))
         try:
             made = tree.encode([raw])
         except (_encode.Refused, OSError, FileNotFoundError):

@@ -114,4 +114,7 @@ def _compared(about: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     rows = f"{found['rows']} real rows ({found['data']}), batch {', '.join(found['batches'])}"
     most = f"{found['max_difference']:.3g}, at most {found['limit']:.1g} is let through"
-    return f"By {versions}: {rows}: max difference {most}."
+    said = f"By {versions}: {rows}: max difference {most}."
+    if alike := found.get("encoded"):
+        said += f"\n{alike['equal']} of {alike['rows']} raw rows are encoded by this folder alone as training did."
+    return said

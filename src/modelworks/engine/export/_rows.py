@@ -42,6 +42,8 @@ class Rows:
     """The same rows as they were read, by column."""
     ragged: frozenset[str]
     source: str
+    longest: int = 1
+    """Steps of a row that batches hold."""
 
     @classmethod
     def of(cls, run: RunFolder, predictor: Predictor, count: int = 100, data: str | None = None) -> Rows:
@@ -56,20 +58,23 @@ class Rows:
             raise UserError(f"{run.path}: none of its rows can be read", "give others with --data FILE")
         chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
         ragged = frozenset(name for name, field in fields.items() if field.layout.ragged)
-        picked = [_cut(stored, raw, ragged, longest) for stored, raw in map(found.__getitem__, chosen)]
-        return cls([one for one, _ in picked], [raw for _, raw in picked], ragged, data or source.kind)
+        picked = [found[at] for at in chosen]
+        return cls(
+            [one for one, _ in picked], [raw for _, raw in picked], ragged, data or source.kind, longest
+        )
 
     def __len__(self) -> int:
         return len(self.stored)
 
-    def batch(self, at: Sequence[int]) -> dict[str, np.ndarray]:
-        """Some rows side by side."""
+    def batch(self, at: Sequence[int], whole: bool = False) -> dict[str, np.ndarray]:
+        """Some rows side by side; `whole`: with all their steps."""
         batch: dict[str, np.ndarray] = {}
         for name in self.stored[0]:
             rows = [self.stored[row][name] for row in at]
             if name not in self.ragged:
                 batch[name] = np.stack(rows)
                 continue
+            rows = rows if whole else [row[: self.longest] for row in rows]
             lengths = np.array([len(row) for row in rows], np.int64)
             padded = np.zeros((len(rows), int(lengths.max()), *rows[0].shape[1:]), rows[0].dtype)
             for place, row in enumerate(rows):
@@ -79,8 +84,9 @@ class Rows:
 
     @property
     def steps(self) -> int:
-        """Most steps of a row."""
-        return max((len(row[name]) for row in self.stored for name in self.ragged), default=1)
+        """Most steps of a row in a batch."""
+        most = max((len(row[name]) for row in self.stored for name in self.ragged), default=1)
+        return min(most, self.longest)
 
     def shown(self, count: int = 2) -> list[dict[str, Any]]:
         """A few of the raw rows as plain values, for people to read; none where they are no such."""
@@ -107,15 +113,6 @@ def _longest(predictor: Predictor) -> int:
         max((field.layout.size for field in task.inputs(predictor.fields).values()), default=1) if wide else 1
     )
     return max(16, _NUMBERS // size)
-
-
-def _cut(
-    stored: dict[str, np.ndarray], raw: dict[str, Any], ragged: frozenset[str], longest: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The row's first steps; a row that was longer has no raw values, for they say more."""
-    if all(len(stored[name]) <= longest for name in ragged):
-        return stored, raw
-    return {name: one[:longest] if name in ragged else one for name, one in stored.items()}, {}
 
 
 def _source(run: RunFolder) -> Source:

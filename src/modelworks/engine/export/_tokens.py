@@ -24,7 +24,21 @@ def common(run: RunFolder, predictor: Any) -> dict[str, Any]:
         )
     (field,) = tokens
     told, tokenizer = _named(field.state, getattr(task, "documents", False))
+    tokenizer = _normalised(tokenizer, field.contract())
     return {"size": field.layout.size, "length": field.layout.length, "tokens": told, "tokenizer": tokenizer}
+
+
+def _normalised(tokenizer: str, contract: Mapping[str, Any]) -> str:
+    """tokenizer.json that also does what the field does before it."""
+    steps: list[dict[str, Any]] = [{"type": "NFKC"}] if contract.get("nfkc") else []
+    steps += [{"type": "Lowercase"}] if contract.get("lowercase") else []
+    steps += [{"type": "Strip", "strip_left": True, "strip_right": True}] if contract.get("trim") else []
+    if not steps:
+        return tokenizer
+    tree = json.loads(tokenizer)
+    own = tree.get("normalizer") or {"type": "Sequence", "normalizers": []}
+    steps += own["normalizers"] if own["type"] == "Sequence" else [own]
+    return json.dumps({**tree, "normalizer": {"type": "Sequence", "normalizers": steps}}, ensure_ascii=False)
 
 
 def _named(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], str]:

@@ -70,3 +70,9 @@ class Opened:
             self.llama.eval(ids_T)
             rows.append(self.llama.scores[: len(ids_T)].copy())
         return {"logits": np.stack(rows)}
+
+    def encoded(self, raw: Any, length: int) -> np.ndarray | None:
+        """A text's tokens; None of a conversation, whose template llama.cpp fills in by rules of its own."""
+        if not isinstance(raw, str):
+            return None
+        return np.asarray(self.llama.tokenize(raw.encode(), add_bos=True, special=True)[:length])

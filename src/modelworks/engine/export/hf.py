@@ -8,18 +8,19 @@ Texts of one field with a tokenizer, and a ViT's classes of pictures.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
-from modelworks.engine.export._graph import Graph
 from modelworks.engine.export._tokens import common
+
+if TYPE_CHECKING:
+    from modelworks.engine.export._graph import Graph
+    from modelworks.engine.export._transformers import Opened
 
 RUNTIME = PACKAGE = "transformers"
 SHARE = 1e-4
@@ -71,67 +72,9 @@ def _labels(predictor: Any) -> list[str]:
 
 def open_(folder: Path, graph: Graph, steps: int) -> Opened:
     """The folder as transformers reads it."""
+    from modelworks.engine.export._transformers import Opened
+
     return Opened(folder, graph)
-
-
-class Opened:
-    """transformers' network in the place of ours, behind the same fields and task."""
-
-    training = False
-
-    def __init__(self, folder: Path, graph: Graph) -> None:
-        import torch
-        import transformers
-
-        self.graph = graph
-        name = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-        with _quiet(transformers):
-            opened = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
-        self.inner = opened.eval()
-        self.head = self
-
-    def predict(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch of stored arrays → what the task says of them."""
-        import torch
-
-        with torch.inference_mode():
-            said = self.graph.task.exported(self, self.graph.prepared(feeds))
-        return {name: value.numpy() for name, value in said.items()}
-
-    def model(self, batch: Any) -> Any:
-        """What the head reads: theirs reads the batch itself."""
-        return batch
-
-    def logits(self, batch: Mapping[str, Any]) -> Any:
-        """The scores of their head, or the pooled features where there is none."""
-        import torch
-
-        (name,) = self.graph.fields
-        x, length_B = batch[name], batch.get(f"{name}.length")
-        if self.graph.fields[name].layout.form == "image":
-            return self.inner(pixel_values=x).logits
-        mask_BT = None if length_B is None else torch.arange(x.shape[1]) < length_B[:, None]
-        found = self.inner(input_ids=x, attention_mask=mask_BT)
-        if hasattr(found, "logits"):
-            return found.logits
-        return self.graph.network.model.pool(found.last_hidden_state, mask_BT)
-
-    __call__ = logits
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Any:
-    """Without the bar of tensors read, and without a word on BERT's pooler, which nothing here reads."""
-    logging = transformers.utils.logging
-    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 # ------------------------------------------------------------------------------------------- pictures
