@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; `modelworks train --resume` goes on from the last checkpoint")
+        train = "; `modelworks train --resume` goes on from the last checkpoint"
+        _complain("interrupted" + (train if "train" in arguments[:1] else ""))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -52,7 +52,9 @@ def refusals(model: Any, task: Mapping[str, Any]) -> list[str]:
         "normalisation": ["layer"],
         "activation": THEIR_ACTIVATIONS,
     }
-    return unlike(model, wanted) + (["task.units: one"] if task.get("units") == "one" else [])
+    odd = ["task.units: one"] if task.get("units") == "one" else []
+    odd += [f"task.threshold: {task['threshold']}"] if task.get("threshold") else []
+    return unlike(model, wanted) + odd
 
 
 def write(model: Any, task: Mapping[str, Any], size: int, length: int) -> dict[str, Any]:

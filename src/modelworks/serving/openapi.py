@@ -39,6 +39,8 @@ def error(path: str, status: int, message: str) -> dict[str, Any]:
         return {"error": message}
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
     code = {404: "model_not_found", 429: "rate_limit_exceeded"}.get(status)
+    if message == "Not Found":  # a path, which no model is asked for
+        code = None
     if "room for" in message or "context is" in message:
         code = "context_length_exceeded"
     kind = "server_error" if status >= 500 else kind

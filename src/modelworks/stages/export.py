@@ -10,10 +10,13 @@ on rows of its own data before the folder is there; hf and gguf where transforme
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from modelworks.core.run import RunFolder
 FOLDER = "engine/export"
 ROWS = 100
 """Rows compared."""
+LEAST = 0.9
+"""Share of the texts that an export must encode as training did."""
 HALF_SHARE = 0.02
 """What float16 weights may change, of the largest number that comes out."""
 
@@ -75,29 +80,41 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {folder}: is not empty", "name a new folder")
     kind.need_runtime()
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        about = (
-            _write_graph(run, format, kind, partial, data)
-            if graph
-            else _write_weights(run, format, kind, partial, data, half)
-        )
+    with _whole(folder) as partial:
+        write = _write_graph if graph else _write_weights
+        about = write(run, format, kind, partial, data, half)
         card = run.path / "card.md"
         if card.exists():
             shutil.copyfile(card, partial / "card.md")
-        if folder.exists():
-            folder.rmdir()
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     found = about["verification"]
     what = f"{folder / kind.FILE}" if graph else f"{folder} for {about['for']}"
     if "skipped" in found:
         return f"{what}: not compared with the Run, for {found['skipped']}; see {folder}/README.md"
     rows = f"{found['rows']} rows at batch {', '.join(found['batches'])}"
-    return f"{what}: max difference {found['max_difference']:.3g} on {rows}; see {folder}/README.md"
+    alike = found.get("encoded", {"rows": 0, "equal": 0})
+    odd = alike["rows"] - alike["equal"]
+    more = f"; {odd} of {alike['rows']} rows it encodes otherwise than training did" if odd else ""
+    return f"{what}: max difference {found['max_difference']:.3g} on {rows}{more}; see {folder}/README.md"
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A place to write in, which is `folder` in the end, or nothing is."""
+    there = folder.exists()
+    parent = folder if there else folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".export-", dir=parent))
+    try:
+        made = place / "made"
+        made.mkdir()
+        yield made
+        if there:  # perhaps a link, or a volume: what cannot be replaced is filled
+            for path in made.iterdir():
+                path.rename(folder / path.name)
+        else:
+            made.rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _write_weights(
@@ -112,8 +129,8 @@ def _write_weights(
 
     predictor = Predictor.load(run)
     model = of_run(run.recipe_tree(), str(run.path / "recipe.yaml")).model
-    name = kind.write(run, predictor, model, folder, torch.float16 if half else torch.float32)
-    about: dict[str, Any] = {"for": name, "weights": "float16" if half else "float32"}
+    about = kind.write(run, predictor, model, folder, torch.float16 if half else torch.float32)
+    about["weights"] = "float16" if half else "float32"
     about |= _read_back(run, predictor, kind, folder, data, half)
     _tell(folder, format, about)
     text = _readme_weights.readme(format, run.name, predictor.task.kind, about)
@@ -138,10 +155,21 @@ def _read_back(
             raise
         return {"verification": {"skipped": str(error)}}
     graph = _graph.Graph(predictor, rows.example())
-    opened = kind.open_(folder, graph, rows.steps)
+    try:
+        opened = kind.open_(folder, graph, rows.steps)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        return {
+            "verification": {"skipped": f"{kind.PACKAGE} {version(kind.PACKAGE)} does not open it ({why})"}
+        }
     found = _compare.compare(graph, rows, opened, HALF_SHARE if half else kind.SHARE)
     if alike := _compare.encoded(graph, rows, opened):
         found["encoded"] = alike
+        if alike["equal"] < LEAST * alike["rows"] and "tokenizer" in alike["by"]:
+            raise UserError(
+                f"the folder's tokenizer encodes {alike['equal']} of {alike['rows']} texts as training did",
+                "--format onnx has a contract of its own for the encoding",
+            )
     return {"versions": {kind.PACKAGE: version(kind.PACKAGE)}, "verification": found}
 
 
@@ -150,7 +178,9 @@ def _tell(folder: Path, format: str, about: dict[str, Any]) -> None:
     (folder / "verification.json").write_text(text + "\n", "utf-8")
 
 
-def _write_graph(run: RunFolder, format: str, kind: Any, folder: Path, data: str | None) -> dict[str, Any]:
+def _write_graph(
+    run: RunFolder, format: str, kind: Any, folder: Path, data: str | None, half: bool
+) -> dict[str, Any]:
     """The folder's files; what verification.json holds and the versions."""
     from modelworks.engine.export import _compare, _contract, _graph, _readme, _rows, _serving
     from modelworks.engine.predictor import Predictor

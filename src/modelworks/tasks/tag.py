@@ -134,6 +134,11 @@ class Tag(Task):
     def predict(self, output: Words) -> dict[str, Tensor]:
         return {"prediction": (output.logits_BWC.argmax(-1) + OUTSIDE) * output.real_BW}
 
+    def exported(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The tags, and the logits that they are the largest of: 0 behind a row's last word."""
+        output = self.forward(network, batch)
+        return {**self.predict(output), "logits": output.logits_BWC * output.real_BW[..., None]}
+
     def measure(self, output: Words, batch: Batch) -> dict[str, Tensor]:
         return {**self.predict(output), "words": output.count_B}
 

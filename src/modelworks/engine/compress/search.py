@@ -118,8 +118,8 @@ def told(row: Row, measurer: Measurer) -> str:
     """A row in one line."""
     value = row.quality["value"]
     return (
-        f"{row.what} · {row.size_share:.3f} of the bytes · {measurer.metric} {value:.4f} on {measurer.main} (lost"
-        f" {row.price:+.2f} {measurer.unit} on {measurer.chooser}) · {row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
+        f"{row.what} · {row.size_share:.3f} of the bytes · {measurer.metric} {value:.4f} on {measurer.main} ("
+        f"{row.price:+.2f} {measurer.unit} lost on {measurer.chooser}) · {row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
     )
 
 

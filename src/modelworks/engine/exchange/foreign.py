@@ -288,14 +288,7 @@ def write(
     prefix = architecture.PREFIX if kind in architecture.HEADS else ""
     theirs: dict[str, Tensor] = {}
     parts = architecture.parts(model, tied, kind)
-    body = ("model.",) if kind in _HEADLESS else ("model.", "head.")
-    left = [name for name in state if name.startswith(body) and name not in {part.ours for part in parts}]
-    if left:
-        raise UserError(
-            f"{architecture.TYPES[architecture.write(model, task, size, length)['model_type']]} has no place for "
-            f"{', '.join(left[:3])}",
-            "export it in another format",
-        )
+    complete(parts, state, kind, str(folder))
     for part in parts:
         for name, tensor in zip(part.theirs, unpacked(part, state), strict=True):
             whole = name if name.startswith(_OTHER_HEADS) else prefix + name
@@ -315,7 +308,10 @@ def write(
         config[f"{key}_id"] = ids.get(str(known.get(key)))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(theirs, folder / "model.safetensors", {"format": "pt"})
+    try:
+        save_file(theirs, folder / "model.safetensors", {"format": "pt"})
+    except SafetensorError as error:  # a full disk, which it wraps
+        raise UserError(f"{folder}/model.safetensors cannot be written: {error}") from None
     _write_json(folder / "config.json", config)
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, "utf-8")
@@ -323,8 +319,29 @@ def write(
         if template:
             (folder / "chat_template.jinja").write_text(template, "utf-8")
         about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **known}
+        if not config.get("type_vocab_size"):  # segments, which others would take for tokens
+            about["model_input_names"] = ["input_ids", "attention_mask"]
         _write_json(folder / "tokenizer_config.json", {"clean_up_tokenization_spaces": False, **about})
     return config["architectures"][0]
+
+
+def complete(parts: Iterable[Part], state: Mapping[str, Tensor], kind: str, where: str) -> None:
+    """Raises UserError where a tensor of ours would be left behind."""
+    body = ("model.",) if kind in _HEADLESS else ("model.", "head.")
+    known = {part.ours for part in parts}
+    left = [name for name in state if name.startswith(body) and name not in known]
+    if left:
+        more = f" and {len(left) - 3} others" if len(left) > 3 else ""
+        raise UserError(
+            f"{where}: this format has no place for the tensors {', '.join(left[:3])}{more}",
+            "--format onnx takes every model",
+        )
+
+
+def home(model: Any, network: nn.Module, task: Mapping[str, Any]) -> Any:
+    """The architecture that can hold the model with its head. Raises UserError naming what has no place there."""
+    kind = str(task.get("kind", ""))
+    return _home(as_built(model, network), {**task, "kind": "language" if kind in _AFTER_LANGUAGE else kind})
 
 
 def _home(model: Any, task: Mapping[str, Any]) -> Any:

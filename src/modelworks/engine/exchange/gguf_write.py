@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modelworks.core.errors import UserError
-from modelworks.engine.exchange.foreign import unpacked
+from modelworks.engine.exchange.foreign import complete, unpacked
 from modelworks.engine.exchange.gguf import NAMES, PRE_TOKENIZERS
 from modelworks.engine.exchange.shapes import as_built
 from modelworks.models import _foreign_llama
@@ -102,7 +102,9 @@ def _tensors(
     """By llama.cpp's names, in its order of axes."""
     state, found = network.state_dict(), {}
     names = {theirs: ours for ours, theirs in NAMES.items()}
-    for part in _foreign_llama.parts(model, tied, "language"):
+    parts = _foreign_llama.parts(model, tied, "language")
+    complete(parts, state, "language", "GGUF")
+    for part in parts:
         for theirs, tensor in zip(part.theirs, unpacked(part, state), strict=True):
             layer = re.match(r"layers\.(\d+)\.", theirs)
             stem, leaf = (theirs[layer.end() :] if layer else theirs).rsplit(".", 1)

@@ -73,7 +73,7 @@ def compare(graph: Graph, rows: Rows, opened: Opened, share: float = 0.0) -> dic
     return found
 
 
-def encoded(graph: Graph, rows: Rows, opened: Any) -> dict[str, int] | None:
+def encoded(graph: Graph, rows: Rows, opened: Any) -> dict[str, Any] | None:
     """How many raw rows the export's own files encode as the field does, but for the end token that follows a text in
     training alone; None where it has no such files, or the rows are windows of longer ones."""
     (field,) = graph.fields.values()
@@ -86,6 +86,8 @@ def encoded(graph: Graph, rows: Rows, opened: Any) -> dict[str, int] | None:
         if found is None:
             return None
         asked += 1
+        if field.layout.form == "tokens" and len(wanted) == field.layout.length == len(found):
+            wanted, found = wanted[:-1], found[:-1]  # of a text that was cut: they cut before a closing token
         if (
             field.layout.form == "tokens"
             and len(wanted) == len(found) + 1
@@ -93,7 +95,8 @@ def encoded(graph: Graph, rows: Rows, opened: Any) -> dict[str, int] | None:
         ):
             wanted = wanted[:-1]
         same += wanted.shape == found.shape and bool(np.abs(wanted - found).max(initial=0) <= CLOSE)
-    return {"rows": asked, "equal": same} if asked else None
+    by = "tokenizer.json" if field.layout.form == "tokens" else "preprocessor_config.json"
+    return {"rows": asked, "equal": same, "by": by} if asked else None
 
 
 def _real(

@@ -9,7 +9,7 @@ _WRITES = """\
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForCausalLM.from_pretrained(".")
 {ask}
-written = model.generate(**inputs, max_new_tokens=40, do_sample=False)
+written = model.generate(**inputs, max_new_tokens=NEW, do_sample=False)
 print(tokenizer.decode(written[0], skip_special_tokens=True))
 """
 _PLAIN = 'inputs = tokenizer("Once upon a time", return_tensors="pt", return_token_type_ids=False)'
@@ -40,19 +40,25 @@ model = AutoModel.from_pretrained(".").eval()
 inputs = tokenizer(["one text", "another one"], padding=True, truncation=True, return_tensors="pt")
 steps = model(**inputs).last_hidden_state
 real = inputs["attention_mask"][..., None]
-vectors = (steps * real).sum(1) / real.sum(1)  # pooling: mean; 1_Pooling/config.json says which it is
+vectors = POOL
 vectors = torch.nn.functional.normalize(vectors, dim=-1)
 print(vectors @ vectors.T)
 """),
     "classify": ("AutoImageProcessor, AutoModelForImageClassification", """\
 processor = AutoImageProcessor.from_pretrained(".")
 model = AutoModelForImageClassification.from_pretrained(".").eval()
-picture = np.zeros((64, 64, model.config.num_channels), np.uint8)
-inputs = processor(picture, return_tensors="pt", input_data_format="channels_last")
+picture = Image.new("RGB", (64, 64))  # Image.open(FILE)
+picture = ImageOps.exif_transpose(picture).convert("L" if model.config.num_channels == 1 else "RGB")
+inputs = processor(picture, return_tensors="pt")
 code = model(**inputs).logits.argmax(-1).item()
 print(model.config.id2label[code])
 """),
 }  # fmt: skip
+_POOL = {
+    "mean": "(steps * real).sum(1) / real.sum(1)",
+    "max": "steps.masked_fill(real == 0, -torch.inf).amax(1)",
+    "last": "steps[torch.arange(len(steps)), real[..., 0].sum(1) - 1]",
+}
 _USE["prefer"] = _USE["instruct"]
 _ALSO = {
     "language": "vLLM serves it: `vllm serve .`.",
@@ -64,7 +70,7 @@ _ALSO = {
 
 def readme(format: str, name: str, task: str, about: Mapping[str, Any]) -> str:
     """`about`: what verification.json says."""
-    use = _llama(name) if format == "gguf" else _transformers(task, about["for"])
+    use = _llama(name, about) if format == "gguf" else _transformers(task, about)
     return f"""\
 # {name}: {task}, for {"" if format == "gguf" else "transformers' "}{about["for"]}
 
@@ -76,33 +82,37 @@ Weights in {about["weights"]}. No modelworks is needed: {use}
 """
 
 
-def _transformers(task: str, name: str) -> str:
+def _transformers(task: str, about: Mapping[str, Any]) -> str:
     names, code = _USE[task]
-    if name == "BertModel":  # else transformers makes a layer anew, and warns that it did
+    code = code.replace("NEW", str(_new(about))).replace("POOL", _POOL[about.get("pooling", "mean")])
+    if about["for"] == "BertModel":  # else transformers makes a layer anew, and warns that it did
         code = code.replace(
             'AutoModel.from_pretrained("."', 'AutoModel.from_pretrained(".", add_pooling_layer=False'
         )
-    more = "".join(
-        f"import {module}\n" for module in ("numpy as np", "torch") if f"{module.split()[-1]}." in code
-    )
+    more = "import torch\n" if "torch." in code else ""
+    more += "from PIL import Image, ImageOps\n" if "Image." in code else ""
     also = f"\n{_ALSO[task]}\n" if task in _ALSO else ""
-    space = "\n" if more else ""
-    imports = f"{more}{space}from transformers import {names}"
+    imports = f"{more}from transformers import {names}"
     return f"`pip install transformers torch`.\n\n```python\n{imports}\n\n{code}```\n{also}"
 
 
-def _llama(name: str) -> str:
+def _new(about: Mapping[str, Any]) -> int:
+    """Tokens to write: a short context has no room for many."""
+    return max(1, min(40, about["length"] // 2))
+
+
+def _llama(name: str, about: Mapping[str, Any]) -> str:
     return f"""llama.cpp and what is built on it.
 
 ```sh
-llama-cli -m {name}.gguf -p "Once upon a time" -n 40 --temp 0
+llama-cli -m {name}.gguf -p "Once upon a time" -n {_new(about)} --temp 0
 ```
 
 ```python
 from llama_cpp import Llama
 
 llama = Llama("{name}.gguf", n_ctx=0, verbose=False)
-print(llama("Once upon a time", max_tokens=40, temperature=0)["choices"][0]["text"])
+print(llama("Once upon a time", max_tokens={_new(about)}, temperature=0)["choices"][0]["text"])
 ```
 """
 
@@ -114,6 +124,8 @@ def _compared(about: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     rows = f"{found['rows']} real rows ({found['data']}), batch {', '.join(found['batches'])}"
     most = f"{found['max_difference']:.3g}, at most {found['limit']:.1g} is let through"
+    if (whole := found["whole_numbers"])["compared"]:
+        most += f"; {whole['different']:,} of {whole['compared']:,} whole numbers differ"
     said = f"By {versions}: {rows}: max difference {most}."
     if alike := found.get("encoded"):
         said += f"\n{alike['equal']} of {alike['rows']} raw rows are encoded by this folder alone as training did."

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 
@@ -23,8 +25,12 @@ def common(run: RunFolder, predictor: Any) -> dict[str, Any]:
             "train with fields.TEXT.tokens: bpe; characters and bytes have no tokenizer.json",
         )
     (field,) = tokens
-    told, tokenizer = _named(field.state, getattr(task, "documents", False))
-    tokenizer = _normalised(tokenizer, field.contract())
+    contract = field.contract()
+    state = {**field.state, "tokenizer": contract["tokenizer"]}  # of words: one that cuts none
+    told, tokenizer = _named(state, getattr(task, "documents", False))
+    tokenizer = _normalised(tokenizer, contract)
+    if "template" not in state and not told.get("add_bos_token"):
+        tokenizer = _ended(tokenizer, field)
     return {"size": field.layout.size, "length": field.layout.length, "tokens": told, "tokenizer": tokenizer}
 
 
@@ -39,6 +45,42 @@ def _normalised(tokenizer: str, contract: Mapping[str, Any]) -> str:
     own = tree.get("normalizer") or {"type": "Sequence", "normalizers": []}
     steps += own["normalizers"] if own["type"] == "Sequence" else [own]
     return json.dumps({**tree, "normalizer": {"type": "Sequence", "normalizers": steps}}, ensure_ascii=False)
+
+
+def _ended(tokenizer: str, field: Any) -> str:
+    """tokenizer.json that puts around a text what the field puts there: what the file did before, nothing, or BERT's
+    tokens."""
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+
+    words = field.contract()["tokens"] == "pieces"
+    probe: Any = ["The", "3rd", "fox,"] if words else "The 3rd fox, 很好"
+    end = field.state.get("end")
+    wanted = np.asarray(field.encode(pa.array([probe])).values).reshape(-1).tolist()
+    tree = json.loads(tokenizer)
+    ids = {one["content"]: one["id"] for one in tree["added_tokens"]}
+    around = [tree, {**tree, "post_processor": None}]
+    if {"[CLS]", "[SEP]"} <= ids.keys():
+        around.append({**tree, "post_processor": _template("[CLS]", "[SEP]", ids)})
+    for one in around:
+        text = json.dumps(one, ensure_ascii=False)
+        found = Tokenizer.from_str(text).encode(probe, is_pretokenized=words).ids
+        if wanted in (found, [*found, end]):
+            return text
+    return tokenizer
+
+
+def _template(first: str, last: str, ids: Mapping[str, int]) -> dict[str, Any]:
+    """A post_processor that puts special tokens around a text, and around two."""
+    around = {name: {"SpecialToken": {"id": name, "type_id": 0}} for name in (first, last) if name}
+    texts = [{"Sequence": {"id": one, "type_id": number}} for number, one in enumerate("AB")]
+    head, tail = [around[first]] if first else [], [around[last]] if last else []
+    return {
+        "type": "TemplateProcessing",
+        "single": [*head, texts[0], *tail],
+        "pair": [*head, texts[0], *tail, texts[1], *tail],
+        "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in around},
+    }
 
 
 def _named(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], str]:
@@ -59,12 +101,7 @@ def _named(state: Mapping[str, Any], documents: bool) -> tuple[dict[str, Any], s
         told |= {"bos_token": names[state["begin"]], "add_bos_token": True}
     if not (documents and end in names):
         return told, state["tokenizer"]
-    first = {"SpecialToken": {"id": names[end], "type_id": 0}}
-    texts = [{"Sequence": {"id": one, "type_id": number}} for number, one in enumerate("AB")]
     tree = json.loads(state["tokenizer"])
-    tree["post_processor"] = {
-        "type": "TemplateProcessing", "single": [first, texts[0]], "pair": [first, *texts],
-        "special_tokens": {names[end]: {"id": names[end], "ids": [end], "tokens": [names[end]]}},
-    }  # fmt: skip
+    tree["post_processor"] = _template(names[end], "", {names[end]: end})
     told |= {"bos_token": names[end], "add_bos_token": True}
     return told, json.dumps(tree, ensure_ascii=False)

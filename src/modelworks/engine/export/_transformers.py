@@ -67,7 +67,8 @@ class Opened:
     def encoded(self, raw: Any, length: int) -> np.ndarray:
         """A raw text, list of words, conversation or picture as the folder alone encodes it."""
         if self.processor is not None:
-            return np.asarray(self.processor(_picture(raw), return_tensors="np")["pixel_values"])[0]
+            picture = _picture(raw, self.inner.config.num_channels)
+            return np.asarray(self.processor(picture, return_tensors="np")["pixel_values"])[0]
         assert self.tokenizer is not None
         if self.tokenizer.chat_template and next(iter(self.graph.fields.values())).kind == "chat":
             said = messages(raw)
@@ -96,11 +97,13 @@ def _quiet(transformers: Any) -> Any:
             logging.enable_progress_bar()
 
 
-def _picture(raw: Any) -> Any:
-    """What a column holds of a picture, as Pillow has it."""
-    from PIL import Image
+def _picture(raw: Any, channels: int) -> Any:
+    """What a column holds of a picture, as the folder's README opens it."""
+    from PIL import Image, ImageOps
 
     raw = raw.get("bytes") or raw.get("path") if isinstance(raw, dict) else raw
     if isinstance(raw, (list, np.ndarray)):
-        return Image.fromarray(np.asarray(raw, np.uint8))
-    return Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
+        picture = Image.fromarray(np.asarray(raw, np.uint8))
+    else:
+        picture = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
+    return ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")

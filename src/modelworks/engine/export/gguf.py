@@ -26,15 +26,15 @@ def need_runtime() -> None:
     """Nothing more is needed to write."""
 
 
-def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) -> str:
-    """The file; the program that it is for."""
+def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) -> dict[str, Any]:
+    """The file; the program that it is for, and what its README tells."""
     from modelworks.core.settings import to_tree
     from modelworks.engine.exchange import gguf_write
 
     told = common(run, predictor)
     path = folder / f"{run.name}.gguf"
     gguf_write.write(path, predictor.network, model, to_tree(predictor.task), dtype=dtype, **told)
-    return "llama.cpp"
+    return {"for": "llama.cpp", "length": told["length"]}
 
 
 def open_(folder: Path, graph: Any, steps: int) -> Opened:

@@ -12,8 +12,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modelworks.core.errors import UserError
 from modelworks.core.run import RunFolder
 from modelworks.engine.export._tokens import common
@@ -35,26 +33,35 @@ def need_runtime() -> None:
     """Nothing more is needed to write."""
 
 
-def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) -> str:
-    """The folder; the class that it is for."""
+def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) -> dict[str, Any]:
+    """The folder; the class that it is for, and what its README tells."""
     from modelworks.core.settings import to_tree
     from modelworks.engine.exchange import foreign
 
-    task = predictor.task
-    pictures = [field for field in task.inputs(predictor.fields).values() if field.layout.form == "image"]
+    task, network = predictor.task, predictor.network
+    forms = [field.layout.form for field in task.inputs(predictor.fields).values()]
+    if forms not in (["tokens"], ["image"]):
+        raise UserError(
+            f"--format hf has classes for one text or one picture, not for {', '.join(forms) or 'none'}",
+            "--format onnx takes every task",
+        )
+    foreign.home(model, network, to_tree(task))
     if task.kind == "embed" and model.pooling not in POOLINGS:
         raise UserError(
             f"sentence-transformers has no pooling {model.pooling!r}", "--format onnx takes every model"
         )
-    told = _sides(pictures[0]) if len(pictures) == 1 else common(run, predictor)
+    pictures = [field for field in task.inputs(predictor.fields).values() if field.layout.form == "image"]
+    told = _sides(pictures[0], network.model.patch) if pictures else common(run, predictor)
     labels = _labels(predictor)
     told |= {"size": len(labels)} if pictures else {}
-    name = foreign.write(folder, predictor.network, model, to_tree(task), labels=labels, dtype=dtype, **told)
+    name = foreign.write(folder, network, model, to_tree(task), labels=labels, dtype=dtype, **told)
     if pictures:
         _json(folder / "preprocessor_config.json", _processor(pictures[0]))
+    about = {"for": name, "length": told["length"]}
     if task.kind == "embed":
-        _sentence(folder, model.pooling, predictor.network.model.width, told["length"])
-    return name
+        _sentence(folder, model.pooling, network.model.width, told["length"])
+        about["pooling"] = model.pooling
+    return about
 
 
 def _labels(predictor: Any) -> list[str]:
@@ -62,9 +69,11 @@ def _labels(predictor: Any) -> list[str]:
     task = predictor.task
     if task.kind not in ("classify", "tag"):
         return []
+    from modelworks.tasks.classify import class_labels
+
     field = predictor.fields[task.target]
     if task.kind == "classify":
-        return [str(value) for value in field.decode(np.arange(field.layout.size))]
+        return class_labels(field)
     told = field.contract()
     codes = {"O": told["outside"], **told["tags"]}
     return sorted(codes, key=lambda tag: codes[tag])
@@ -78,12 +87,16 @@ def open_(folder: Path, graph: Graph, steps: int) -> Opened:
 
 
 # ------------------------------------------------------------------------------------------- pictures
-def _sides(field: Any) -> dict[str, Any]:
+def _sides(field: Any, patch: int) -> dict[str, Any]:
+    """Raises UserError for pictures that ViT's classes read otherwise."""
     _, height, width = field.layout.shape
-    if height != width:
-        raise UserError(
-            f"--format hf has a place for square pictures, not {height} × {width}", "--format onnx"
-        )
+    odd = [f"pictures of {height} × {width}, not square"] if height != width else []
+    if height % patch:
+        odd.append(f"a side of {height} pixels, no multiple of a patch's {patch}")
+    if (how := field.contract()["resize"]) != "stretch":
+        odd.append(f"resize: {how}")
+    if odd:
+        raise UserError(f"--format hf has no place for {', '.join(odd)}", "--format onnx takes every model")
     return {"length": height}
 
 
