@@ -111,6 +111,7 @@ def test_the_smallest_that_loses_little() -> None:
     chosen = next(row for row in told["table"] if row["what"] == told["chosen"])
     assert (told["split"], told["chosen_on"]) == ("test", "valid")
     assert chosen["price"] <= 3
+    assert ("test" in told["target"]["met_on"]) == (chosen["lost"] <= 3)
     within = [row["size_bytes"] for row in told["table"][1:] if row["price"] <= 3]
     assert chosen["size_bytes"] == min(within)
     assert chosen["size_share"] < 0.3

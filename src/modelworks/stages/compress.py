@@ -140,6 +140,9 @@ def compress(
     finished = write.begin(parent, name)
     try:
         amounts = {"what": what, "amount": amount, "unit": unit or "share of the parent's"}
+        if wanted.drop is not None:  # what holds where the plan was chosen may not hold where it is judged
+            lost = {measurer.chooser: found.row.price, measurer.main: found.row.lost}
+            amounts["met_on"] = [split for split, points in lost.items() if points <= wanted.drop]
         _finish(finished, parent, measurer, found, amounts)
     except BaseException:
         shutil.rmtree(finished.path, ignore_errors=True)  # half a Run is none
