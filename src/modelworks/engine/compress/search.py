@@ -117,10 +117,10 @@ def meets(row: Row, target: Target) -> bool:
 def told(row: Row, measurer: Measurer) -> str:
     """A row in one line."""
     value = row.quality["value"]
-    return (
-        f"{row.what} · {row.size_share:.3f} of the bytes · {measurer.metric} {value:.4f} on {measurer.main} ("
-        f"{row.price:+.2f} {measurer.unit} lost on {measurer.chooser}) · {row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
-    )
+    quality = f"{measurer.metric} {value:.4f} on {measurer.main}"
+    lost = f"{row.price:+.2f} {measurer.unit} lost on {measurer.chooser}"
+    time = f"{row.latency_ms:.3g} ms (×{row.latency_share:.2f})"
+    return f"{row.what} · {row.size_share:.3f} of the bytes · {quality} ({lost}) · {time}"
 
 
 def _better(one: Row, best: Row, target: Target) -> bool:
