@@ -288,7 +288,7 @@ def write(
     prefix = architecture.PREFIX if kind in architecture.HEADS else ""
     theirs: dict[str, Tensor] = {}
     parts = architecture.parts(model, tied, kind)
-    complete(parts, state, kind, str(folder))
+    complete(parts, state, kind, "--format hf")
     for part in parts:
         for name, tensor in zip(part.theirs, unpacked(part, state), strict=True):
             whole = name if name.startswith(_OTHER_HEADS) else prefix + name
@@ -311,7 +311,7 @@ def write(
     try:
         save_file(theirs, folder / "model.safetensors", {"format": "pt"})
     except SafetensorError as error:  # a full disk, which it wraps
-        raise UserError(f"{folder}/model.safetensors cannot be written: {error}") from None
+        raise UserError(f"model.safetensors cannot be written: {error}") from None
     _write_json(folder / "config.json", config)
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, "utf-8")
@@ -333,7 +333,7 @@ def complete(parts: Iterable[Part], state: Mapping[str, Tensor], kind: str, wher
     if left:
         more = f" and {len(left) - 3} others" if len(left) > 3 else ""
         raise UserError(
-            f"{where}: this format has no place for the tensors {', '.join(left[:3])}{more}",
+            f"{where} has no place for the tensors {', '.join(left[:3])}{more}",
             "--format onnx takes every model",
         )
 

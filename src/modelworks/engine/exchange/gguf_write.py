@@ -103,7 +103,7 @@ def _tensors(
     state, found = network.state_dict(), {}
     names = {theirs: ours for ours, theirs in NAMES.items()}
     parts = _foreign_llama.parts(model, tied, "language")
-    complete(parts, state, "language", "GGUF")
+    complete(parts, state, "language", "--format gguf")
     for part in parts:
         for theirs, tensor in zip(part.theirs, unpacked(part, state), strict=True):
             layer = re.match(r"layers\.(\d+)\.", theirs)
