@@ -1,6 +1,6 @@
 """hf: a folder that transformers, vLLM and sentence-transformers open: config.json, safetensors, tokenizer.json.
 
-    name = write(run, predictor, model, folder, dtype=torch.float32)      # the class: LlamaForCausalLM
+    about = write(run, predictor, model, folder, dtype=torch.float32)     # {"for": "LlamaForCausalLM", …}
     opened = open_(folder, graph)                                         # as transformers computes it
 
 Texts of one field with a tokenizer, and a ViT's classes of pictures.
