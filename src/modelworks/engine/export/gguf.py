@@ -1,6 +1,6 @@
 """gguf: one file that llama.cpp runs.
 
-name = write(run, predictor, model, folder, dtype=torch.float16)       # llama.cpp
+about = write(run, predictor, model, folder, dtype=torch.float16)      # {"for": "llama.cpp", …}
 opened = open_(folder, graph, steps=128)                               # as llama.cpp computes it
 """
 
