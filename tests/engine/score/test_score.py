@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -119,8 +120,10 @@ def test_kills_change_nothing() -> None:
     process = begin("--resume")
     while not (workers := _children(process.pid)) and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(random.random())
-    os.kill(workers[0], signal.SIGKILL)
+    if workers:  # none where all parts were there: what is left is to join them
+        time.sleep(random.random())
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.kill(workers[0], signal.SIGKILL)
     assert process.stderr
     told = process.stderr.read().decode()
     assert process.wait() == 0, told
