@@ -281,8 +281,7 @@ def write(
     tokenizer_config.json; `labels`: names of the head's classes. Raises UserError naming the settings that no class
     there can express."""
     model = as_built(model, network)
-    tied, kind = bool(task.get("tied")), str(task.get("kind", ""))
-    kind = "language" if kind in _AFTER_LANGUAGE else kind
+    tied, kind = bool(task.get("tied")), _head(task)
     architecture = _home(model, {**task, "kind": kind})
     state = network.state_dict()
     prefix = architecture.PREFIX if kind in architecture.HEADS else ""
@@ -312,7 +311,7 @@ def write(
         save_file(theirs, folder / "model.safetensors", {"format": "pt"})
     except SafetensorError as error:  # a full disk, which it wraps
         raise UserError(f"model.safetensors cannot be written: {error}") from None
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, "utf-8")
         template = known.pop("chat_template", None)
@@ -321,7 +320,7 @@ def write(
         about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **known}
         if not config.get("type_vocab_size"):  # segments, which others would take for tokens
             about["model_input_names"] = ["input_ids", "attention_mask"]
-        _write_json(folder / "tokenizer_config.json", {"clean_up_tokenization_spaces": False, **about})
+        write_json(folder / "tokenizer_config.json", {"clean_up_tokenization_spaces": False, **about})
     return config["architectures"][0]
 
 
@@ -340,8 +339,13 @@ def complete(parts: Iterable[Part], state: Mapping[str, Tensor], kind: str, wher
 
 def home(model: Any, network: nn.Module, task: Mapping[str, Any]) -> Any:
     """The architecture that can hold the model with its head. Raises UserError naming what has no place there."""
+    return _home(as_built(model, network), {**task, "kind": _head(task)})
+
+
+def _head(task: Mapping[str, Any]) -> str:
+    """The kind of task whose head it has."""
     kind = str(task.get("kind", ""))
-    return _home(as_built(model, network), {**task, "kind": "language" if kind in _AFTER_LANGUAGE else kind})
+    return "language" if kind in _AFTER_LANGUAGE else kind
 
 
 def _home(model: Any, task: Mapping[str, Any]) -> Any:
@@ -386,5 +390,6 @@ def _ids(tokenizer: str | None) -> dict[str, int]:
     return {token["content"]: token["id"] for token in added}
 
 
-def _write_json(path: Path, tree: Any) -> None:
+def write_json(path: Path, tree: Any) -> None:
+    """A file as Hugging Face's are written."""
     path.write_text(json.dumps(to_tree(tree), ensure_ascii=False, indent=2) + "\n", "utf-8")

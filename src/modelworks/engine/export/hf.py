@@ -8,7 +8,6 @@ Texts of one field with a tokenizer, and a ViT's classes of pictures.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,8 @@ def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) 
     from modelworks.engine.exchange import foreign
 
     task, network = predictor.task, predictor.network
-    forms = [field.layout.form for field in task.inputs(predictor.fields).values()]
+    inputs = list(task.inputs(predictor.fields).values())
+    forms = [field.layout.form for field in inputs]
     if forms not in (["tokens"], ["image"]):
         raise UserError(
             f"--format hf has classes for one text or one picture, not for {', '.join(forms) or 'none'}",
@@ -50,13 +50,15 @@ def write(run: RunFolder, predictor: Any, model: Any, folder: Path, dtype: Any) 
         raise UserError(
             f"sentence-transformers has no pooling {model.pooling!r}", "--format onnx takes every model"
         )
-    pictures = [field for field in task.inputs(predictor.fields).values() if field.layout.form == "image"]
-    told = _sides(pictures[0], network.model.patch) if pictures else common(run, predictor)
-    labels = _labels(predictor)
-    told |= {"size": len(labels)} if pictures else {}
+    labels, pictures = _labels(predictor), forms == ["image"]
+    told: dict[str, Any] = (
+        {"size": len(labels), "length": _side(inputs[0], network.model.patch)}
+        if pictures
+        else common(run, predictor)
+    )
     name = foreign.write(folder, network, model, to_tree(task), labels=labels, dtype=dtype, **told)
     if pictures:
-        _json(folder / "preprocessor_config.json", _processor(pictures[0]))
+        foreign.write_json(folder / "preprocessor_config.json", _processor(inputs[0]))
     about = {"for": name, "length": told["length"]}
     if task.kind == "embed":
         _sentence(folder, model.pooling, network.model.width, told["length"])
@@ -87,8 +89,8 @@ def open_(folder: Path, graph: Graph, steps: int) -> Opened:
 
 
 # ------------------------------------------------------------------------------------------- pictures
-def _sides(field: Any, patch: int) -> dict[str, Any]:
-    """Raises UserError for pictures that ViT's classes read otherwise."""
+def _side(field: Any, patch: int) -> int:
+    """Pixels. Raises UserError for pictures that ViT's classes read otherwise."""
     _, height, width = field.layout.shape
     odd = [f"pictures of {height} × {width}, not square"] if height != width else []
     if height % patch:
@@ -97,7 +99,7 @@ def _sides(field: Any, patch: int) -> dict[str, Any]:
         odd.append(f"resize: {how}")
     if odd:
         raise UserError(f"--format hf has no place for {', '.join(odd)}", "--format onnx takes every model")
-    return {"length": height}
+    return height
 
 
 def _processor(field: Any) -> dict[str, Any]:
@@ -120,21 +122,19 @@ def _processor(field: Any) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- vectors
 def _sentence(folder: Path, pooling: str, width: int, length: int) -> None:
     """What sentence-transformers wants to know: tokens pooled, then of length 1."""
+    from modelworks.engine.exchange.foreign import write_json
+
     kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
     modules = [
         {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for at, (path, kind) in enumerate(kinds.items())
     ]
-    _json(folder / "modules.json", modules)
-    _json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     for path in ("1_Pooling", "2_Normalize"):
         (folder / path).mkdir()
     modes = {f"pooling_mode_{theirs}": ours == pooling for ours, theirs in POOLINGS.items()}
-    _json(
+    write_json(
         folder / "1_Pooling" / "config.json",
         {"word_embedding_dimension": width, "pooling_mode_cls_token": False, **modes},
     )
-
-
-def _json(path: Path, tree: Any) -> None:
-    path.write_text(json.dumps(tree, indent=2) + "\n", "utf-8")
