@@ -130,8 +130,9 @@ class Ours:
 
         found = self.foreign
         return write(
-            folder, self.network, self.settings, found.task or {}, size=found.size, length=found.length
-        )
+            folder, self.network, self.settings, found.task or {}, size=found.size, length=found.length,
+            tokenizer=found.tokenizer,
+        )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------- transformers

@@ -1,11 +1,12 @@
-"""Pretraining speed at 10 million parameters: modelworks beside nanoGPT's loop and HF Trainer, tokens a second.
+"""Pretraining speed at 10 million parameters: modelworks beside nanoGPT's loop, HF Trainer and litgpt, tokens a second.
 
     python benchmarks/pretraining.py --text input.txt [--quick] [--rounds 3]
 
 One shape for all: 6 layers, 384 wide, 6 heads, context 256, 8 windows a step (nanoGPT's model for tiny Shakespeare),
-learned positions, LayerNorm, GELU, AdamW, float32. Beside it modelworks' own default of that width and depth. Counted
-as 6·N floating-point operations a token (Kaplan et al. 2020, N: matrices of the blocks and the head), and set against the rate at
-which this machine multiplies matrices in the same round.
+learned positions (litgpt has rotary ones alone), LayerNorm, GELU, AdamW, float32; litgpt's `pretrain` compiles its
+model. Beside it modelworks' own default of that width and depth. Counted as 6·N floating-point operations a token
+(Kaplan et al. 2020, N: matrices of the blocks and the head), and set against the rate at which this machine multiplies
+matrices in the same round.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ OURS = {
     ],
     "modelworks, its default of that size (Muon)": SAME,
 }  # fmt: skip
-NANO, HF = "nanoGPT's loop", "HF Trainer, GPT-2"
+NANO, HF, LIT = "nanoGPT's loop", "HF Trainer, GPT-2", "litgpt, compiled"
+LITGPT = ["torch==2.13.0", "litgpt==0.5.13", "torchmetrics==1.9.0", "requests==2.34.2"]
+"""An environment of its own: it wants an older huggingface-hub than transformers does."""
 
 
 def main() -> None:
@@ -58,6 +61,9 @@ def main() -> None:
     contenders[HF] = lambda seed: _peers.ask(
         python, "hf_causal.py", *shape, "--seed", seed, threads=args.threads
     )
+    contenders[LIT] = lambda seed: _peers.ask(
+        _peers.environment("litgpt", LITGPT), "litgpt_fit.py", *shape, "--seed", seed, threads=args.threads
+    )
     contenders["products"] = lambda seed: _peers.ask(
         python, "products.py", "--threads", args.threads, threads=args.threads
     )
@@ -68,7 +74,7 @@ def main() -> None:
             f"{args.threads} threads, {1 if args.quick else args.rounds} rounds, interleaved; {steps} steps of {BATCH * CONTEXT:,} tokens, the first {skip} left out; medians.",
             f"Products of 2,048 × 2,048 float32 matrices: torch.mm {_rate(results, 'mkl'):,.0f} GFLOP/s, oneDNN {_rate(results, 'onednn'):,.0f}. Shares are of torch.mm, then of the faster of the two.",
         ],
-        versions=_peers.versions(python, ["torch", "transformers", "accelerate"]), raw=results, quick=args.quick,
+        versions=f"{_peers.versions(python, ['torch', 'transformers', 'accelerate'])}, {LITGPT[1].replace('==', ' ')}", raw=results, quick=args.quick,
     )  # fmt: skip
 
 
@@ -100,14 +106,15 @@ def _table(results: Results) -> str:
         if name == "products":
             continue
         if failure(results, name):
-            rows.append([name, failure(results, name), *["–"] * 6])
+            rows.append([name, failure(results, name), *["–"] * 7])
             continue
-        weights = results[name][0]["parameters"] - WIDTH * CONTEXT * ("default" not in name)
+        learned = "default" not in name and name != LIT
+        weights = results[name][0]["parameters"] - WIDTH * CONTEXT * learned
         used = 6 * weights * (median(results, name, "rate") or 0) / 1e9
         best = max(_rate(results, "mkl"), _rate(results, "onednn"))
         rows.append(
             [
-                name, f"{median(results, name, 'rate'):,.0f}", ratio(results, name, NANO, "rate"), ratio(results, name, HF, "rate"),
+                name, f"{median(results, name, 'rate'):,.0f}", ratio(results, name, NANO, "rate"), ratio(results, name, HF, "rate"), ratio(results, name, LIT, "rate"),
                 f"{used:,.0f}", f"{used / _rate(results, 'mkl'):.2f}, {used / best:.2f}",
                 f"{median(results, name, 'peak_mb'):,.0f}", f"{results[name][0]['parameters']:,}",
             ]
@@ -117,6 +124,7 @@ def _table(results: Results) -> str:
         "tokens/s",
         "× nanoGPT",
         "× HF",
+        "× litgpt",
         "GFLOP/s at 6·N",
         "share of products",
         "peak MB",
