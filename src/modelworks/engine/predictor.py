@@ -24,6 +24,7 @@ from modelworks.engine.checkpoint import read_tensors
 from modelworks.engine.data.prepare import encode_rows
 from modelworks.engine.network import Network, build, prepare_batch
 from modelworks.engine.recipe import of_run
+from modelworks.engine.unfilled import unfilled
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Predictor:
         assert recipe.task is not None
         assert recipe.model is not None
         fields = run.fields()
-        network = build(recipe.model, recipe.task, fields, recipe.seed)
+        with unfilled():
+            network = build(recipe.model, recipe.task, fields, recipe.seed)
         if (run.path / "compression.json").exists():
             from modelworks.engine.compress import edits
 

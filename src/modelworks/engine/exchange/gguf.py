@@ -85,6 +85,7 @@ class GGUF:
             self._data = np.memmap(self.path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from None
+        self._view = self._data.data  # a hundred thousand slices of it cost less than an array's
         self._at = 0
         try:
             self._head()
@@ -118,16 +119,15 @@ class GGUF:
         self._start = -(-self._at // align) * align
 
     def _take(self, form: str) -> tuple[Any, ...]:
-        size = struct.calcsize(form)
-        values = struct.unpack(form, self._data[self._at : self._at + size].tobytes())
-        self._at += size
+        values = struct.unpack_from(form, self._view, self._at)
+        self._at += struct.calcsize(form)
         return values
 
     def _text(self) -> str:
         (size,) = self._take("<Q")
         if size > len(self._data) - self._at:
             raise IndexError("a text runs over the end of the file")
-        text = self._data[self._at : self._at + size].tobytes().decode("utf-8", "replace")
+        text = str(self._view[self._at : self._at + size], "utf-8", "replace")
         self._at += size
         return text
 
