@@ -24,6 +24,8 @@ import _results
 
 sys.path.insert(0, str(_peers.REPOSITORY / "src"))  # this repository's, whether installed or not
 RECIPES = _peers.REPOSITORY / "recipes" / "language"
+NEW = 60
+"""Tokens of a summary at the most, of the recipes too."""
 WORK = _peers.CACHE / "work" / "summaries"
 
 
@@ -173,7 +175,9 @@ def answers(run: Path, dialogues: list[str], threads: int) -> list[str]:
 
 
 def spoken(model: str, dialogues: list[str], threads: int) -> list[str]:
-    """What a model that talks answers, greedily, sixteen at a time, conversations of like length together."""
+    """What a model that talks answers, greedily, sixteen at a time, conversations of like length together.
+
+    Of a conversation that leaves no room for the answer the last lines are left out."""
     import torch
 
     from modelworks.engine.language.conversation import closing_tokens, speaker
@@ -184,8 +188,13 @@ def spoken(model: str, dialogues: list[str], threads: int) -> list[str]:
     torch.set_num_threads(threads)
     generator = Generator(*ready(model))
     told = speaker(generator.field)
-    prompts = [told.prompt([question(dialogue)]) for dialogue in dialogues]
-    sampling = Sampling(temperature=0, max_tokens=60, stop_tokens=closing_tokens(told))
+    prompts = []
+    for dialogue in dialogues:
+        lines = dialogue.split("\n")
+        while len(ids := told.prompt([question("\n".join(lines))])) > generator.context - NEW:
+            del lines[-1]
+        prompts.append(ids)
+    sampling = Sampling(temperature=0, max_tokens=NEW, stop_tokens=closing_tokens(told))
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written = [""] * len(prompts)
     for first in range(0, len(order), 16):
