@@ -25,7 +25,7 @@ import _results
 sys.path.insert(0, str(_peers.REPOSITORY / "src"))  # this repository's, whether installed or not
 RECIPES = _peers.REPOSITORY / "recipes" / "language"
 NEW = 60
-"""Tokens of a summary at the most, of the recipes too."""
+"""Tokens of a summary at the most, as recipes/language/dialogsum.yaml has it."""
 WORK = _peers.CACHE / "work" / "summaries"
 
 
