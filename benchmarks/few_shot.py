@@ -23,6 +23,7 @@ import _data
 import _peers
 import _results
 import parity
+import summaries
 import transfer
 
 SEED = 0
@@ -80,7 +81,7 @@ def measured(
         "--template", "{prompt}", "--output", "answers.jsonl", "--json", cwd=work, threads=args.threads,
     )  # fmt: skip
     found = json.loads(done.out.splitlines()[-1])
-    answers = [json.loads(line) for line in (work / "answers.jsonl").read_text("utf-8").splitlines()]
+    answers: list[Any] = summaries.read(work / "answers.jsonl")
     ours, pool = questions(asked, title, "{prompt}"), questions(examples, title, "{prompt}")
     first = range(min(PEER, len(ours)))
     pairs = [
@@ -124,7 +125,7 @@ def reviews(archive: Path, work: Path) -> tuple[list[Row], list[Row]]:
 
 def conversations(path: Path) -> list[Row]:
     """Conversations with their first summary among those of three others."""
-    told = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    told = summaries.read(path)
     draw, rows = random.Random(SEED), []
     for at in draw.sample(range(len(told)), 200):
         others = draw.sample([one for one in range(len(told)) if one != at], 3)

@@ -4,7 +4,6 @@
     python benchmarks/shakespeare.py --text input.txt --ablate [--steps 160]     every trick off, one at a time
     python benchmarks/shakespeare.py --text input.txt --ablate --steps 2000 --only "all,no n-gram table"
     python benchmarks/shakespeare.py --text input.txt --minutes 10                how low the loss comes in that time
-    python benchmarks/shakespeare.py --text input.txt --minutes 20 --changed="--model.dropout=0.2"
 
 The same split (the first 90 % trains), context (64) and batch (12); the loss is over the whole validation split, in
 consecutive windows. modelworks is trained for a share of nanoGPT's 2,000 steps and for all of them, with the recipe's
@@ -71,9 +70,6 @@ def main() -> None:
     parser.add_argument("--plain-steps", default="240,2000", help="how long it is without a table of n-grams")
     parser.add_argument("--only", help="of the ablation these rows, by name, with commas")
     parser.add_argument("--minutes", type=float, help="train recipes/language/shakespeare.yaml for so long")
-    parser.add_argument(
-        "--changed", default="", metavar="SETTINGS", help='of that recipe, such as "--model.dropout=0.2"'
-    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     data, seeds = _split(args.text), range(1 if args.quick else args.seeds)
@@ -138,7 +134,7 @@ def record(data: Path, args: argparse.Namespace) -> None:
     done = _peers.modelworks(
         "train", _peers.REPOSITORY / "recipes" / "language" / "shakespeare.yaml", "--name", "record", "--overwrite",
         f"--data.source={data}", f"--train.minutes={args.minutes}", f"--train.threads={args.threads}",
-        *args.changed.split(), cwd=data.parent, threads=args.threads,
+        cwd=data.parent, threads=args.threads,
     )  # fmt: skip
     run = data.parent / "runs" / "record"
     rows = [
@@ -153,7 +149,7 @@ def record(data: Path, args: argparse.Namespace) -> None:
         "record", f"Tiny Shakespeare in {args.minutes:g} minutes", [_results.table(["step", "minutes", "validation loss"], rows)],
         part=f"{args.minutes:g}",
         notes=[
-            f"recipes/language/shakespeare.yaml{' with ' + args.changed if args.changed else ''}, {_ours.parameters(run):,} parameters, {args.threads} thread(s), one run; loss over the whole validation split; "
+            f"recipes/language/shakespeare.yaml, {_ours.parameters(run):,} parameters, {args.threads} thread(s), one run; loss over the whole validation split; "
             f"kept: {math.log(_ours.figure(run, 'perplexity', 'valid')):.4f}. Peak {done.peak_mb:,.0f} MB.",
         ],
         raw={"rows": rows}, quick=args.quick,

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
-from pathlib import Path
 
-import torch
+from _text import told
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--data", type=Path, required=True, help="the text")
-parser.add_argument("--seed", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-for name in ("steps", "width", "depth", "heads", "context", "batch", "skip"):
-    parser.add_argument(f"--{name}", type=int, required=True)
-args = parser.parse_args()
-torch.set_num_threads(args.threads)
+args, size, ids = told()
 set_seed(args.seed)
-text = args.data.read_text("utf-8")
-codes = {character: code for code, character in enumerate(sorted(set(text)))}
-ids = torch.tensor([codes[character] for character in text])
 windows = ids[: len(ids) // args.context * args.context].view(-1, args.context)
 
 
@@ -32,7 +20,7 @@ class Marks(TrainerCallback):
 
 
 config = GPT2Config(
-    vocab_size=len(codes), n_positions=args.context, n_embd=args.width, n_layer=args.depth, n_head=args.heads,
+    vocab_size=size, n_positions=args.context, n_embd=args.width, n_layer=args.depth, n_head=args.heads,
     resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, use_cache=False,
 )  # fmt: skip
 model = GPT2LMHeadModel(config)

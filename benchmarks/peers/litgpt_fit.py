@@ -5,7 +5,6 @@ It has no learned positions: rotary ones stand for them. As it comes it compiles
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -14,24 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from _text import told
 from litgpt import GPT, Config
 from litgpt.args import EvalArgs, TrainArgs
 from litgpt.data import DataModule
 from litgpt.pretrain import setup
 from torch.utils.data import DataLoader
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--data", type=Path, required=True, help="the text")
-parser.add_argument("--seed", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-for name in ("steps", "width", "depth", "heads", "context", "batch", "skip"):
-    parser.add_argument(f"--{name}", type=int, required=True)
-args = parser.parse_args()
+args, size, ids = told()
 sys.argv[1:] = ["shape"]  # it reads the command line again to write down its settings
-torch.set_num_threads(args.threads)
-text = args.data.read_text("utf-8")
-codes = {character: code for code, character in enumerate(sorted(set(text)))}
-ids = torch.tensor([codes[character] for character in text])
 windows = ids.unfold(0, args.context + 1, args.context)
 marks: list[float] = []
 
@@ -60,7 +50,7 @@ class Text(DataModule):
 
 
 config = Config(
-    name="shape", block_size=args.context, vocab_size=len(codes), padded_vocab_size=len(codes), n_layer=args.depth,
+    name="shape", block_size=args.context, vocab_size=size, padded_vocab_size=size, n_layer=args.depth,
     n_head=args.heads, n_embd=args.width, rotary_percentage=1.0, parallel_residual=False, bias=False,
     norm_class_name="LayerNorm", mlp_class_name="GptNeoxMLP", intermediate_size=4 * args.width,
 )  # fmt: skip
@@ -79,8 +69,6 @@ with tempfile.TemporaryDirectory() as folder:
         devices=1, logger_name="csv", seed=args.seed,
     )  # fmt: skip
 with torch.device("meta"):
-    parameters = (
-        sum(p.numel() for p in GPT(config).parameters()) - len(codes) * args.width
-    )  # the head is tied
+    parameters = sum(p.numel() for p in GPT(config).parameters()) - size * args.width  # the head is tied
 counted = (args.steps - args.skip) * args.batch * args.context
 print(json.dumps({"rate": counted / (marks[args.steps] - marks[args.skip]), "parameters": parameters}))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from modelworks.engine.unfilled import unfilled
+from modelworks.engine.unfilled import Unfilled
 
 
 def test_nothing_is_drawn_and_a_generator_of_its_own_still_draws() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     own = torch.Generator().manual_seed(3)
-    with unfilled():
+    with Unfilled():
         nn.Linear(8, 8)
         nn.Embedding(5, 8)
         nn.LSTM(4, 4)

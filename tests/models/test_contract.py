@@ -13,7 +13,7 @@ from modelworks.core import kinds, names
 from modelworks.core.errors import UserError
 from modelworks.core.field import Layout
 from modelworks.core.model import Model
-from modelworks.engine.unfilled import unfilled
+from modelworks.engine.unfilled import Unfilled
 
 torch.set_num_threads(1)
 
@@ -136,7 +136,7 @@ def test_a_network_built_unfilled_is_whole_once_it_is_loaded(name: str, form: st
     network, batch = build(name, form), rows((form,), [12, 7, 1, 3])
     network.train()(batch)  # norms' running statistics too
     state = torch.get_rng_state()
-    with unfilled():
+    with Unfilled():
         again = settings(name, [form]).build({form: LAYOUTS[form]})
     again.load_state_dict(network.state_dict())
     torch.testing.assert_close(again.eval()(batch), network.eval()(batch), rtol=0, atol=0)

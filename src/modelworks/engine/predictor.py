@@ -24,7 +24,7 @@ from modelworks.engine.checkpoint import read_tensors
 from modelworks.engine.data.prepare import encode_rows
 from modelworks.engine.network import Network, build, prepare_batch
 from modelworks.engine.recipe import of_run
-from modelworks.engine.unfilled import unfilled
+from modelworks.engine.unfilled import Unfilled
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Predictor:
         assert recipe.task is not None
         assert recipe.model is not None
         fields = run.fields()
-        with unfilled():
+        with Unfilled():
             network = build(recipe.model, recipe.task, fields, recipe.seed)
         if (run.path / "compression.json").exists():
             from modelworks.engine.compress import edits

@@ -1,6 +1,6 @@
 """Unfilled: a network that is to be loaded is built without drawing the parameters that the file brings.
 
-with unfilled():
+with Unfilled():
     network = build(model, task, fields, seed)       # parameters hold what memory held: load every one of them
 
 What is filled in place by torch's own generator is left as it is. Random buffers that no file holds come from a
@@ -9,8 +9,7 @@ generator of their own, whatever a network's seed, and are drawn as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +22,9 @@ DRAWN: set[Any] = {
 """What fills its first argument with draws."""
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
+    """While it lasts, nothing is filled by torch's own generator."""
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -31,10 +32,3 @@ class _Unfilled(TorchFunctionMode):
         if func in DRAWN and kwargs.get("generator") is None:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
-
-
-@contextmanager
-def unfilled() -> Iterator[None]:
-    """While it lasts, nothing is filled by torch's own generator."""
-    with _Unfilled():
-        yield

@@ -28,7 +28,7 @@ from modelworks.core.model import Model
 from modelworks.core.settings import read as read_settings
 from modelworks.core.settings import to_tree
 from modelworks.engine.exchange.shapes import as_built
-from modelworks.engine.unfilled import unfilled
+from modelworks.engine.unfilled import Unfilled
 from modelworks.models._foreign import Config, Part, label_tree
 
 _FILES = ("gpt2", "llama", "nanochat", "bert", "vit")
@@ -177,7 +177,7 @@ def fitting(settings: Any, tensors: Mapping[str, Tensor], size: int, length: int
     """Raises UserError where tensors are of other shapes than the settings say, before anything is built by them."""
     if settings.kind != "transformer":
         return
-    with torch.device("meta"), unfilled():
+    with torch.device("meta"), Unfilled():
         body = settings.build({"x": Layout("tokens", size=size, length=length)}, "token")
     for name, parameter in body.named_parameters():
         there = tensors.get(f"model.{name}")

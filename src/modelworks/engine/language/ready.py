@@ -30,7 +30,7 @@ def ready(name: str | Path) -> tuple[Any, Field]:
     from modelworks.engine.exchange import origin, transfer
     from modelworks.engine.network import build
     from modelworks.engine.predictor import Predictor
-    from modelworks.engine.unfilled import unfilled
+    from modelworks.engine.unfilled import Unfilled
 
     if not is_foreign(name):
         predictor = Predictor.load(RunFolder.find(name))
@@ -43,7 +43,7 @@ def ready(name: str | Path) -> tuple[Any, Field]:
         raise UserError(f"{name}: does not generate text: its task is {start.task.kind}")
     settings = {key: value for key, value in start.model.items() if key != "kind"}
     model = read_settings(find(Model, start.model["kind"]), settings, str(name))
-    with unfilled():
+    with Unfilled():
         network = build(model, start.task, start.fields, 0)
     report = transfer.load(network, start.task, start.fields, start)
     if lacking := {*report.new, *report.unfit}.intersection(dict(network.named_parameters())):
